@@ -1,0 +1,345 @@
+"""One image through the line: version after version, each recorded, until it is done or stopped.
+
+Knows nothing of Dagster: assets, one-shot commands and benchmarks all call `rescue`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from numpy.typing import NDArray
+
+from imgflow import __version__
+from imgflow.engines.registry import Engines
+from imgflow.errors import EngineUnavailable, ImgflowError, StoreError
+from imgflow.imaging.encode import encode_lossless
+from imgflow.imaging.photo import Rights
+from imgflow.lineage.environment import environment
+from imgflow.lineage.record import ObjectRef, Reason, Record, Verdict, Version
+from imgflow.policy.policy import Policy
+from imgflow.stages import detext, inpaint, publish, raw, upscale
+from imgflow.stages.intake import Intake, take_in
+from imgflow.stages.stage import Job, Outcome, Picture, Stage
+from imgflow.store.keys import ImageKey, Uploads
+from imgflow.store.store import Store
+
+STAGES: dict[Version, Stage] = {
+    Version.RAW: raw.STAGE,
+    Version.DETEXTED: detext.STAGE,
+    Version.INPAINTED: inpaint.STAGE,
+    Version.UPSCALED: upscale.STAGE,
+    Version.PUBLISHED: publish.STAGE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What all images of a run have in common.
+
+    person: who asked, for one-shot commands; empty in the automatic line.
+    threads: how many threads the engines may use.
+    """
+
+    catalog: str
+    store: Store
+    engines: Engines
+    policy: Policy
+    uploads: Uploads
+    run_id: str
+    person: str = ""
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One version of one image: its record, and whether it was there already."""
+
+    record: Record
+    reused: bool = False
+
+
+@dataclass(slots=True)
+class Passage:
+    """How far an image came.
+
+    crash: the traceback of an error that is not the photo's fault; empty if there was none.
+    """
+
+    key: ImageKey
+    steps: list[Step] = field(default_factory=list)
+    crash: str = ""
+
+    @property
+    def last(self) -> Record | None:
+        return self.steps[-1].record if self.steps else None
+
+
+def rescue(
+    key: ImageKey, line: Line, versions: Sequence[Version] = tuple(Version), *, force: bool = False
+) -> Passage:
+    """Take one image through the given versions, in the order of the line.
+
+    A version whose inputs, settings and engines have not changed is not made again (unless
+    `force`). A version that stops (gate, bad input, crash) ends the passage; its record says
+    why. Versions that were not asked for are taken from their records; where one is missing
+    or stopped, later versions are not made.
+
+    Raises StoreError where nothing can be recorded: disk full, store damaged.
+    """
+    passage = Passage(key)
+    wanted = [version for version in Version if version in versions]
+    try:
+        limits = raw.limits(line.policy.raw)
+        intake = take_in(key, line.catalog, line.store, line.uploads, limits)
+    except StoreError:
+        raise
+    except ImgflowError as error:
+        refused = Outcome(Verdict.QUARANTINED, reason=_reason(error))
+        work = _Work(wanted[0], _job(Intake(key), line), None)
+        passage.steps.append(Step(_commit(work, line, refused)[0]))
+        return passage
+
+    job = _job(intake, line)
+    picture: Picture | None = Picture(line.store, intake.original) if intake.original else None
+    for version in Version:
+        existing = line.store.get_record(line.catalog, key, version)
+        if version in wanted:
+            work = _Work(version, job, picture)
+            record, picture, crash = _make(work, line, existing, force)
+            passage.steps.append(Step(record, reused=record is existing))
+            passage.crash = crash
+        elif existing is None:
+            break
+        else:
+            record = existing
+            picture = Picture(line.store, record.output) if record.output else None
+        if record.verdict.stops or version is wanted[-1]:
+            break
+        job = _informed(job, record)
+    return passage
+
+
+def first_unmade(key: ImageKey, line: Line, versions: Sequence[Version]) -> Version | None:
+    """The first of the given versions that `rescue` would have to make, or None.
+
+    Nothing is decoded or made. Raises what taking in the upload raises: BadPhoto, BadManifest.
+    """
+    job = _job(
+        take_in(key, line.catalog, line.store, line.uploads, raw.limits(line.policy.raw)), line
+    )
+    picture = Picture(line.store, job.original) if job.original else None
+    for version in Version:
+        record = line.store.get_record(line.catalog, key, version)
+        if version in versions:
+            work = _Work(version, job, picture)
+            work.fingerprint = _fingerprint(work)
+            if record is None or not _still_good(record, work, line.store):
+                return version
+        if record is None or record.output is None:
+            return None
+        picture = Picture(line.store, record.output)
+        job = _informed(job, record)
+    return None
+
+
+def stop(key: ImageKey, line: Line, version: Version, reason: Reason) -> Passage:
+    """Quarantine an image from outside: its worker died, or it took too long."""
+    work = _Work(version, _job(Intake(key), line), None)
+    record, _ = _commit(work, line, Outcome(Verdict.QUARANTINED, reason=reason))
+    return Passage(key, [Step(record)], crash=reason.message)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One version to make. The clock starts when it is taken up."""
+
+    version: Version
+    job: Job
+    picture: Picture | None
+    fingerprint: str = ""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.perf_counter)
+
+    @property
+    def stage(self) -> Stage:
+        return STAGES[self.version]
+
+
+def _make(
+    work: _Work, line: Line, existing: Record | None, force: bool
+) -> tuple[Record, Picture | None, str]:
+    """Make a version or find it made: its record, its picture, and a crash's traceback."""
+    crash = ""
+    try:
+        work.fingerprint = _fingerprint(work)
+        if existing is not None and not force and _still_good(existing, work, line.store):
+            return existing, Picture(line.store, existing.output) if existing.output else None, ""
+        if work.picture is None:
+            raise RuntimeError(f"there is no picture to make {work.version} from")
+        outcome = work.stage.run(work.picture, work.job)
+    except StoreError:
+        raise
+    except EngineUnavailable as error:
+        outcome = Outcome(Verdict.NEEDS_REVIEW, reason=_reason(error))
+    except ImgflowError as error:
+        outcome = Outcome(Verdict.QUARANTINED, reason=_reason(error))
+    except Exception as error:
+        crash = traceback.format_exc()
+        outcome = Outcome(Verdict.QUARANTINED, reason=crash_reason(error, crash))
+    record, picture = _commit(work, line, outcome)
+    return record, picture, crash
+
+
+def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture | None]:
+    """Objects first, then published files, then the record: what has no record has not happened."""
+    store, job = line.store, work.job
+    output, picture = _output(outcome, work.picture, store)
+    for rendition in outcome.renditions:
+        if not outcome.verdict.stops:
+            store.publish(line.catalog, rendition.path, store.read(rendition.object))
+    record = Record(
+        catalog=line.catalog,
+        key=str(job.key),
+        version=work.version,
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+        original_sha256=job.original.sha256 if job.original else None,
+        input=work.picture.ref if work.picture else None,
+        output=output,
+        rejected=_put_pixels(outcome.rejected, store) if outcome.rejected is not None else None,
+        renditions=list(outcome.renditions),
+        operations=list(outcome.operations),
+        gates=list(outcome.gates),
+        measures=outcome.measures,
+        notes=list(outcome.notes),
+        rights=asdict(outcome.rights or job.rights),
+        fingerprint=work.fingerprint,
+        policy_sha256=line.policy.digest(),
+        settings=work.stage.settings(job.policy),
+        routes=list(job.routes),
+        traits=job.manifest.traits().as_dict(),
+        attachments=job.attachments,
+        job_id=job.manifest.job_id,
+        imgflow_version=__version__,
+        code_version=code_version(work.version, job.policy, line.engines),
+        run_id=line.run_id,
+        started_at=work.started,
+        seconds=round(time.perf_counter() - work.clock, 4),
+        environment=environment(line.threads),
+    )
+    replaced = store.get_record(line.catalog, job.key, work.version)
+    store.put_record(record)
+    if replaced is not None and not record.verdict.stops:
+        _withdraw(replaced, record, store)
+    return record, picture
+
+
+def code_version(version: Version, policy: Policy, engines: Engines) -> str:
+    """Short text that changes whenever a stage's code or its engines may give other pixels."""
+    stage = STAGES[version]
+    names = [spec.code_version for spec in stage.engines(policy, engines)]
+    return "+".join([f"{version}-{stage.code_version}", *names])
+
+
+def crash_reason(error: BaseException, trace: str) -> Reason:
+    """Why a photo stopped, for an error that imgflow did not foresee."""
+    return Reason(
+        code="crashed",
+        message=f"{type(error).__name__}: {error}",
+        hint="The photo is unharmed. Run it again; if it stops again, report the traceback",
+        traceback=trace,
+        transient=isinstance(error, (MemoryError, OSError, TimeoutError)),
+    )
+
+
+def _job(intake: Intake, line: Line) -> Job:
+    routed = line.policy.for_image(intake.manifest.traits())
+    return Job(
+        key=intake.key,
+        policy=routed.policy,
+        routes=routed.applied,
+        manifest=intake.manifest,
+        masks=intake.masks,
+        attachments=intake.attachments,
+        data=intake.data,
+        original=intake.original,
+        known_hashes=frozenset([intake.original.sha256] if intake.original else []),
+        store=line.store,
+        engines=line.engines,
+        person=line.person,
+    )
+
+
+def _informed(job: Job, record: Record) -> Job:
+    """The job with what a finished version has told."""
+    known = job.known_hashes | ({record.output.sha256} if record.output else set())
+    return replace(job, rights=Rights(**record.rights), known_hashes=known)
+
+
+def _fingerprint(work: _Work) -> str:
+    """Hash of everything that decides a version's output."""
+    depends = {
+        "version": work.version,
+        "input": work.picture.ref.sha256 if work.picture else None,
+        "code": code_version(work.version, work.job.policy, work.job.engines),
+        "settings": work.stage.settings(work.job.policy),
+        "asked": work.stage.asked(work.job),
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def _still_good(existing: Record, work: _Work, store: Store) -> bool:
+    if existing.verdict.stops or existing.fingerprint != work.fingerprint:
+        return False
+    kept = [existing.output] if existing.output else []
+    return all(store.exists(ref) for ref in kept) and all(
+        store.is_published(existing.catalog, rendition.path, rendition.object)
+        for rendition in existing.renditions
+    )
+
+
+def _output(
+    outcome: Outcome, source: Picture | None, store: Store
+) -> tuple[ObjectRef | None, Picture | None]:
+    if outcome.verdict.stops:
+        return None, None
+    if outcome.renditions:
+        return outcome.renditions[0].object, None
+    if outcome.object is not None:  # pixels that some object holds already
+        return outcome.object, Picture(store, outcome.object, outcome.pixels)
+    if outcome.pixels is None:
+        return source.ref if source else None, source
+    ref = _put_pixels(outcome.pixels, store)
+    return ref, Picture(store, ref, outcome.pixels)
+
+
+def _put_pixels(pixels: NDArray[Any], store: Store) -> ObjectRef:
+    data = encode_lossless(pixels)
+    return ObjectRef(
+        sha256=store.put_object(data, "image/png"),
+        media_type="image/png",
+        size=len(data),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        channels=pixels.shape[2],
+        bit_depth=pixels.dtype.itemsize * 8,
+    )
+
+
+def _withdraw(replaced: Record, record: Record, store: Store) -> None:
+    """Take away published files that the policy no longer names; their bytes stay as objects."""
+    kept = {rendition.path for rendition in record.renditions}
+    for rendition in replaced.renditions:
+        if rendition.path not in kept:
+            store.withdraw(record.catalog, rendition.path)
+
+
+def _reason(error: ImgflowError) -> Reason:
+    return Reason(code=error.code, message=error.what, hint=error.hint)

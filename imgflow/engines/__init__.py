@@ -1,0 +1,1 @@
+"""Engines: whatever finds or makes pixels, behind small protocols, chosen by name."""

@@ -1,0 +1,118 @@
+"""Engines by the names that a policy uses.
+
+Making an engine is cheap: it states its spec. Its model is loaded when it first works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from imgflow.engines.spec import Filler, TextDetector, Upscaler
+from imgflow.errors import EngineUnavailable
+
+
+class Engines:
+    """The engines of one process: each is made when first asked for, and then kept.
+
+    threads: how many threads an engine may use (one per worker where workers fill the cores).
+    Further engines are added with `register_*`; a name that is taken is replaced.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        self._text_detectors: dict[str, Callable[[], TextDetector]] = {
+            "rapidocr": lambda: _rapidocr(threads)
+        }
+        self._fillers: dict[str, Callable[[], Filler]] = {
+            "telea": lambda: _opencv_fill("telea"),
+            "navier-stokes": lambda: _opencv_fill("navier-stokes"),
+            "biharmonic": _biharmonic,
+        }
+        self._upscalers: dict[str, Callable[[int], Upscaler]] = {
+            "lanczos": _lanczos,
+            "unsharp": _unsharp,
+        }
+        self._made: dict[tuple[str, ...], Any] = {}
+
+    def register_filler(self, name: str, make: Callable[[], Filler]) -> None:
+        self._fillers[name] = make
+
+    def register_text_detector(self, name: str, make: Callable[[], TextDetector]) -> None:
+        self._text_detectors[name] = make
+
+    def register_upscaler(self, name: str, make: Callable[[int], Upscaler]) -> None:
+        self._upscalers[name] = make
+
+    def text_detector(self, name: str) -> TextDetector:
+        """Raises EngineUnavailable for a name that is not registered."""
+        make = _find(self._text_detectors, name, "text detector")
+        return self._make(("text_detector", name), make)
+
+    def filler(self, name: str) -> Filler:
+        """Raises EngineUnavailable for a name that is not registered."""
+        return self._make(("filler", name), _find(self._fillers, name, "fill"))
+
+    def upscaler(self, name: str, scale: int) -> Upscaler:
+        """Raises EngineUnavailable for a name that is not registered, or a scale it has not."""
+        make = _find(self._upscalers, name, "upscaler")
+        return self._make(("upscaler", name, str(scale)), lambda: make(scale))
+
+    def _make(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def _find(table: dict[str, Any], name: str, kind: str) -> Any:
+    if name not in table:
+        raise _unknown(name, kind, sorted(table))
+    return table[name]
+
+
+def _unknown(name: str, kind: str, known: list[str]) -> EngineUnavailable:
+    return EngineUnavailable(
+        "engine_unknown",
+        f"there is no {kind} engine named '{name}'",
+        hint=f"The policy may name: {', '.join(known)}",
+    )
+
+
+def _rapidocr(threads: int) -> TextDetector:
+    from imgflow.engines.rapidocr import RapidOcrDetector
+
+    return RapidOcrDetector(threads=threads)
+
+
+def _opencv_fill(name: str) -> Filler:
+    import cv2
+
+    from imgflow.engines.classical import OpenCvFill
+
+    methods = {
+        "telea": ("telea-2004-opencv", cv2.INPAINT_TELEA),
+        "navier-stokes": ("navier-stokes-2001-opencv", cv2.INPAINT_NS),
+    }
+    model_id, method = methods[name]
+    return OpenCvFill(name, model_id, method)
+
+
+def _biharmonic() -> Filler:
+    from imgflow.engines.classical import BiharmonicFill
+
+    return BiharmonicFill()
+
+
+def _lanczos(scale: int) -> Upscaler:
+    from imgflow.engines.classical import Lanczos
+
+    return Lanczos(scale)
+
+
+def _unsharp(scale: int) -> Upscaler:
+    from imgflow.engines.classical import UnsharpMask
+
+    if scale != 1:
+        raise EngineUnavailable(
+            "engine_scale", f"the engine 'unsharp' sharpens at scale 1, not {scale}"
+        )
+    return UnsharpMask()

@@ -1,0 +1,94 @@
+"""What an engine says of itself, and what it can be asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.lineage.record import EngineStamp, TextRegion
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """An engine's identity and needs, as data: callers ask it, and never test for a name."""
+
+    name: str
+    """What the policy calls it."""
+    kind: Literal["text_detector", "object_detector", "filler", "upscaler", "generator"]
+    model_id: str
+    """The method or model, with its version."""
+    licence: str
+    weights_sha256: str | None = None
+    """Hash over all weights files; None for a method without weights."""
+    scale: int = 1
+    """Output size over input size."""
+    receptive: int = 0
+    """Input pixels beyond its own that an output pixel can depend on (tiled engines)."""
+    tiling: Literal["tiles", "crop", "whole"] = "whole"
+    """tiles: any window gives the same result; crop: needs the hole's surroundings;
+    whole: needs the whole photo."""
+    dtypes: tuple[str, ...] = ("uint8",)
+    deterministic: bool = True
+    seeded: bool = False
+    """Whether a seed changes the result."""
+    prompted: bool = False
+    """Whether a prompt changes the result."""
+
+    def stamp(self) -> EngineStamp:
+        """The engine as a record names it."""
+        return EngineStamp(
+            name=self.name,
+            model_id=self.model_id,
+            weights_sha256=self.weights_sha256,
+            licence=self.licence,
+        )
+
+    @property
+    def code_version(self) -> str:
+        """Short text that changes whenever the engine's output may change."""
+        weights = f"@{self.weights_sha256[:12]}" if self.weights_sha256 else ""
+        return f"{self.name}:{self.model_id}{weights}"
+
+
+class TextDetector(Protocol):
+    """Finds text."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def detect(self, pixels: NDArray[np.uint8]) -> list[TextRegion]:
+        """Regions of text in (H, W, 3) uint8 sRGB, in reading order."""
+
+
+class Filler(Protocol):
+    """Fills holes."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def fill(
+        self,
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.uint8],
+        *,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        seed: int | None = None,
+    ) -> NDArray[np.generic]:
+        """(H, W, 3) uint8 or uint16 with the pixels under `mask` (H, W; 255 = fill) made up.
+
+        May repaint other pixels too: the caller joins, and keeps those bit-exact.
+        """
+
+
+class Upscaler(Protocol):
+    """Enlarges (or, at scale 1, sharpens)."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def enlarge(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(h, w, C) float32 0..1 to (h * scale, w * scale, C) float32."""

@@ -1,0 +1,46 @@
+"""Where an installation keeps its things: one folder, `data/` unless IMGFLOW_HOME says otherwise."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgflow.policy.policy import Policy, load_policy
+from imgflow.store.keys import Uploads
+from imgflow.store.local import LocalStore
+
+CATALOG = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of an installation. Picklable: workers get it too."""
+
+    root: Path
+
+    @classmethod
+    def find(cls) -> Home:
+        """The home that IMGFLOW_HOME names, or `data` in the current folder."""
+        return cls(Path(os.environ.get("IMGFLOW_HOME") or "data").absolute())
+
+    @property
+    def uploads(self) -> Uploads:
+        return Uploads(self.root / "uploads")
+
+    @property
+    def store(self) -> LocalStore:
+        return LocalStore(self.root / "store")
+
+    @property
+    def dagster(self) -> Path:
+        """Dagster's own folder: runs, events, schedules."""
+        return self.root / "dagster"
+
+    @property
+    def policy_file(self) -> Path:
+        return self.root / "policy.yaml"
+
+    def policy(self) -> Policy:
+        """The policy in force: of policy.yaml, or the defaults without one. Raises BadPolicy."""
+        return load_policy(self.policy_file if self.policy_file.exists() else None)

@@ -1,0 +1,1 @@
+"""Pixels: reading, writing, colour, masks, tiles and measures. Knows nothing above itself."""

@@ -1,0 +1,1 @@
+"""Lineage: the record that says how every version of every photo came to be."""

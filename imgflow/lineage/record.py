@@ -1,0 +1,213 @@
+"""Record schema 1: one JSON document per image and version, the commit point of the line.
+
+A record names everything that is needed to explain its output and to make it again. It is
+written last and atomically: what no record names has not happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Version(StrEnum):
+    """The versions of a photo, in the order of the line."""
+
+    RAW = "raw"
+    DETEXTED = "detexted"
+    INPAINTED = "inpainted"
+    UPSCALED = "upscaled"
+    PUBLISHED = "published"
+
+    @property
+    def upstream(self) -> Version | None:
+        """The version that this one is made from; None for raw."""
+        order = list(Version)
+        position = order.index(self)
+        return order[position - 1] if position else None
+
+
+class Verdict(StrEnum):
+    """What became of a photo at a version."""
+
+    REPAIRED = "repaired"  # pixels changed and every gate passed
+    PASSED_THROUGH = "passed_through"  # nothing to do: the same object as the input
+    PUBLISHED = "published"
+    ACCEPTED_WITH_ARTIFACTS = "accepted_with_artifacts"  # a gate failed, the policy allows it
+    NEEDS_REVIEW = "needs_review"  # a person has to decide
+    QUARANTINED = "quarantined"  # a gate failed, the input is bad, or the line crashed on it
+    RETIRED = "retired"
+
+    @property
+    def stops(self) -> bool:
+        """True where no later version may be made from this one."""
+        return self in (Verdict.NEEDS_REVIEW, Verdict.QUARANTINED, Verdict.RETIRED)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ObjectRef(_Model):
+    """A content-addressed object: `sha256` of its encoded bytes, and what is inside."""
+
+    sha256: str
+    media_type: str
+    size: int  # bytes
+    width: int | None = None
+    height: int | None = None
+    channels: int | None = None
+    bit_depth: int | None = None
+    # An original that a browser shows as it is doubles as its raw version: nothing is encoded.
+    area: Literal["originals", "objects"] = "objects"
+
+
+class EngineStamp(_Model):
+    """Which engine did the work, exactly."""
+
+    name: str
+    model_id: str
+    weights_sha256: str | None = None  # None: a method without weights
+    licence: str = ""
+
+
+class TextRegion(_Model):
+    """Text found in a photo: polygon of [x, y] in pixels, what it reads, confidence 0..1."""
+
+    polygon: list[list[float]]
+    text: str
+    confidence: float
+
+
+class Operation(_Model):
+    """One thing done to the pixels, with all that is needed to do it again."""
+
+    name: str
+    engine: EngineStamp | None = None
+    requested_by: str = "policy"  # policy | manifest:<job id> | person:<name>
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    mask: ObjectRef | None = None
+    regions: list[TextRegion] = Field(default_factory=list)
+    tile_plan: dict[str, Any] | None = None
+    device: str = "cpu"
+    dtype: str = "uint8"
+    endpoint: str | None = None  # of a remote engine
+    cost: float | None = None  # of a remote engine, in the currency of its policy
+    seconds: float = 0.0
+
+
+class GateResult(_Model):
+    """One gate. `passed` None: not evaluated, and `note` says why."""
+
+    name: str
+    metric: str
+    value: float | None = None
+    threshold: float | None = None
+    passed: bool | None = None
+    note: str = ""
+
+
+class Reason(_Model):
+    """Why a photo stopped: a stable code, a sentence for people, and what they can do."""
+
+    code: str
+    message: str
+    hint: str = ""
+    traceback: str = ""  # only for crashes
+    transient: bool = False  # True: running again may help without any change
+
+
+class Rendition(_Model):
+    """One published file. `path` is relative to the catalog's published folder."""
+
+    name: str
+    path: str
+    object: ObjectRef
+
+
+class Decision(_Model):
+    """What a person decided about this version."""
+
+    person: str
+    action: str
+    at: datetime
+    comment: str = ""
+
+
+class Environment(_Model):
+    """Where the version was made: whatever can change bytes beside the inputs."""
+
+    python: str
+    platform: str
+    instruction_set: str
+    threads: int
+    libraries: dict[str, str]
+
+
+class Record(_Model):
+    """How one version of one image came to be."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    catalog: str
+    key: str
+    version: Version
+    verdict: Verdict
+    reason: Reason | None = None
+
+    original_sha256: str | None = None
+    input: ObjectRef | None = None
+    output: ObjectRef | None = None
+    rejected: ObjectRef | None = None  # what a failed gate stopped, kept for the reviewer
+    renditions: list[Rendition] = Field(default_factory=list)
+
+    operations: list[Operation] = Field(default_factory=list)
+    gates: list[GateResult] = Field(default_factory=list)
+    measures: dict[str, float] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    decisions: list[Decision] = Field(default_factory=list)
+
+    # The same fingerprint means: doing it again would give the same output.
+    fingerprint: str
+    policy_sha256: str
+    settings: dict[str, Any] = Field(default_factory=dict)  # this stage's part of the policy
+    routes: list[str] = Field(default_factory=list)
+    traits: dict[str, str] = Field(default_factory=dict)
+    # Archived files that the user gave beside the photo: 'manifest' and masks, by their names.
+    attachments: dict[str, str] = Field(default_factory=dict)
+    job_id: str | None = None
+    rights: dict[str, str] = Field(default_factory=dict)  # copyright, creator, credit
+
+    imgflow_version: str
+    code_version: str
+    run_id: str
+    started_at: datetime
+    seconds: float
+    environment: Environment
+
+    synthetic: bool = False
+    variant: int = 0
+
+    @property
+    def data_version(self) -> str:
+        """Hash of the version's content: of its object, or of all its renditions."""
+        if not self.renditions:
+            return self.output.sha256 if self.output else ""
+        hashes = "".join(rendition.object.sha256 for rendition in self.renditions)
+        return hashlib.sha256(hashes.encode()).hexdigest()
+
+    def to_json(self) -> bytes:
+        """Canonical bytes: the same record gives the same bytes."""
+        return self.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Record:
+        return cls.model_validate_json(data)

@@ -1,0 +1,1 @@
+"""What the line does to which photo, as data: the policy and the manifests beside photos."""

@@ -1,0 +1,316 @@
+"""The policy: what the line repairs, with which engines, within which limits, and what it makes.
+
+Defaults work without any file. Each stage takes its own settings only, so that a record can
+name just what decided its output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from imgflow.errors import BadPolicy
+from imgflow.policy.yamlfile import explain, load_yaml, read_limited
+
+AssetType = Literal["thumbnail", "web", "hero", "print", "social"]
+Criticality = Literal["low", "normal", "high"]
+Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown fields are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, for records and fingerprints."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a manifest or the catalog says of an image; routes match on it. Empty: not said."""
+
+    asset_type: str = ""
+    category: str = ""
+    criticality: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+class RelativeArea(Settings):
+    """Part of every photo, in shares of its width and height."""
+
+    x: float = Field(ge=0, le=1)
+    y: float = Field(ge=0, le=1)
+    width: float = Field(gt=0, le=1)
+    height: float = Field(gt=0, le=1)
+
+
+class RepairGates(Settings):
+    """Thresholds of a fill, measured on a displaced probe and at the rim of the mask."""
+
+    psnr: float = Field(16.0, ge=0, description="least PSNR under the probe's mask, dB")
+    ssim: float = Field(0.55, ge=-1, le=1, description="least SSIM around the probe")
+    haarpsi: float = Field(0.4, ge=0, le=1, description="least HaarPSI around the probe")
+    edge_continuity: float = Field(3.0, ge=0, description="most that the mask's rim may show")
+    accept_artifacts: bool = Field(
+        False, description="publish as accepted_with_artifacts instead of quarantining"
+    )
+
+
+class EnlargeGates(Settings):
+    """Thresholds of an enlargement: made small again, against its source."""
+
+    psnr: float = Field(26.0, ge=0, description="least PSNR, dB")
+    ssim: float = Field(0.9, ge=-1, le=1, description="least SSIM")
+    haarpsi: float = Field(0.85, ge=0, le=1, description="least HaarPSI")
+    halo: float = Field(0.08, ge=0, le=1, description="most overshoot, share of the range")
+    accept_artifacts: bool = Field(
+        False, description="publish as accepted_with_artifacts instead of quarantining"
+    )
+
+
+class RawSettings(Settings):
+    """What is taken in."""
+
+    keep_16_bit: bool = Field(False, description="keep 16 bits a channel instead of reducing to 8")
+    max_pixels: int = Field(100_000_000, ge=1, description="most pixels of an upload")
+    max_bytes: int = Field(256 * 1024 * 1024, ge=1, description="most bytes of an upload")
+
+
+class DetextSettings(Settings):
+    """How overlaid text is found and removed."""
+
+    mode: Literal["all", "none"] = Field(
+        "all", description="all: remove all text; none: only what a manifest asks for"
+    )
+    detector: str = Field("rapidocr", description="text detector engine")
+    fill: str = Field("telea", description="fill engine")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="least OCR confidence")
+    mask_confidence: float = Field(
+        0.35, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
+    )
+    keep: list[RelativeArea] = Field(
+        default_factory=list, description="areas where text is never touched"
+    )
+    context: int = Field(32, ge=4, le=1024, description="pixels around a hole that a fill sees")
+    feather: int = Field(2, ge=0, le=64, description="pixels over which a fill is joined")
+    gates: RepairGates = RepairGates()
+
+
+class InpaintSettings(Settings):
+    """How regions that a manifest names are filled."""
+
+    fill: str = Field("telea", description="fill engine")
+    context: int = Field(64, ge=4, le=2048, description="pixels around a hole that a fill sees")
+    feather: int = Field(4, ge=0, le=64, description="pixels over which a fill is joined")
+    gates: RepairGates = RepairGates(psnr=14.0, ssim=0.35, haarpsi=0.25)
+
+
+class UpscaleSettings(Settings):
+    """When and how a photo is enlarged or sharpened."""
+
+    engine: str = Field("lanczos", description="enlarging engine")
+    sharpener: str = Field("unsharp", description="engine for soft photos, at their own size")
+    min_long_side: int = Field(1000, ge=1, description="photos smaller than this are enlarged")
+    max_scale: int = Field(4, ge=1, le=4, description="largest enlargement; 1: never")
+    max_output_pixels: int = Field(100_000_000, ge=1, description="most pixels of a result")
+    sharpen_below: float = Field(0.25, ge=0, le=1, description="sharpness that counts as soft")
+    noise_limit: float = Field(4.0, ge=0, description="noisier photos (0..255) are not sharpened")
+    tile: int = Field(512, ge=64, le=4096, description="pixels a side of a tile")
+    gates: EnlargeGates = EnlargeGates()
+
+
+class RenditionSettings(Settings):
+    """One published file of each photo."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$", description="its name and file name")
+    long_side: int = Field(ge=1, le=65500, description="most pixels of the long side")
+    format: Literal["jpeg", "webp", "png", "avif"] = "jpeg"
+    quality: int = Field(88, ge=1, le=100, description="of lossy formats")
+    dpi: int | None = Field(None, ge=1, le=2400, description="written into JPEG and PNG")
+    background: tuple[Channel, Channel, Channel] = Field(
+        (255, 255, 255), description="behind transparent pixels in JPEG"
+    )
+    max_bytes: int | None = Field(None, ge=1, description="larger files are not deliverable")
+
+
+class RetrySettings(Settings):
+    """What happens after an error that may go away by itself."""
+
+    budget: int = Field(2, ge=0, le=10, description="further tries for an image in a run")
+    backoff_s: float = Field(1.0, ge=0, le=600, description="first wait, doubled each time")
+
+
+class RunSettings(Settings):
+    """How a run works."""
+
+    batch_size: int = Field(64, ge=1, le=1000, description="images of one Dagster run")
+    workers: int = Field(0, ge=0, le=256, description="worker processes; 0: one per core")
+    image_timeout_s: float = Field(120.0, gt=0, description="an image that takes longer is stopped")
+
+
+class Condition(Settings):
+    """Which images a route is for: all of what is said must match; a list matches any of it."""
+
+    asset_type: AssetType | list[AssetType] | None = None
+    category: str | list[str] | None = None
+    criticality: Criticality | list[Criticality] | None = None
+
+    def matches(self, traits: Traits) -> bool:
+        for name, value in traits.as_dict().items():
+            wanted = getattr(self, name)
+            if wanted is not None and value not in (
+                [wanted] if isinstance(wanted, str) else wanted
+            ):
+                return False
+        return True
+
+
+class Route(Settings):
+    """A partial policy for some images."""
+
+    name: str = Field(min_length=1, max_length=100)
+    when: Condition
+    set: dict[str, Any] = Field(description="the parts of the policy that differ")
+
+
+_DEFAULT_RENDITIONS = [
+    RenditionSettings(name="web", long_side=1600),
+    RenditionSettings(name="thumb", long_side=320, format="webp", quality=80),
+    RenditionSettings(name="print", long_side=3600, quality=95, dpi=300),
+]
+_DEFAULT_ROUTES = [
+    Route(
+        name="social",
+        when=Condition(asset_type="social"),
+        set={
+            "detext": {"gates": {"accept_artifacts": True}},
+            "inpaint": {"gates": {"accept_artifacts": True}},
+            "upscale": {"gates": {"accept_artifacts": True}},
+        },
+    )
+]
+
+
+class Policy(Settings):
+    """Everything that can be set. Routes are applied in their order; later ones win."""
+
+    version: Literal[1] = 1
+    raw: RawSettings = RawSettings()
+    detext: DetextSettings = DetextSettings()
+    inpaint: InpaintSettings = InpaintSettings()
+    upscale: UpscaleSettings = UpscaleSettings()
+    renditions: list[RenditionSettings] = Field(
+        default_factory=lambda: list(_DEFAULT_RENDITIONS), min_length=1
+    )
+    retries: RetrySettings = RetrySettings()
+    run: RunSettings = RunSettings()
+    routes: list[Route] = Field(default_factory=lambda: list(_DEFAULT_ROUTES))
+
+    @model_validator(mode="after")
+    def _names_are_unique_and_routes_apply(self) -> Policy:
+        for kind, names in (
+            ("rendition", [each.name for each in self.renditions]),
+            ("route", [each.name for each in self.routes]),
+        ):
+            if len(set(names)) < len(names):
+                raise ValueError(f"two {kind}s have the same name: {sorted(names)}")
+        for route in self.routes:
+            # A route that could not be applied is found now, not when its first image comes.
+            if forbidden := set(route.set) & {"version", "routes", "run"}:
+                raise ValueError(f"route '{route.name}' cannot set {sorted(forbidden)}")
+            try:
+                _with_route(self, route)
+            except ValidationError as error:
+                raise ValueError(f"route '{route.name}': {explain(error, Policy)}") from None
+        return self
+
+    def for_image(self, traits: Traits) -> Routed:
+        """The policy for an image of these traits."""
+        policy = self.model_copy(update={"routes": []})
+        applied = [route for route in self.routes if route.when.matches(traits)]
+        for route in applied:
+            policy = _with_route(policy, route)
+        return Routed(policy, tuple(route.name for route in applied))
+
+    def digest(self) -> str:
+        """sha256 of the policy's canonical JSON."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A policy without routes, and the names of those that shaped it."""
+
+    policy: Policy
+    applied: tuple[str, ...]
+
+
+def load_policy(path: Path | None) -> Policy:
+    """The policy of a file, or the defaults for None. Raises BadPolicy."""
+    if path is None:
+        return Policy()
+    try:
+        text = read_limited(path)
+    except OSError as error:
+        raise BadPolicy(
+            "policy_unreadable", f"the policy {path} cannot be read: {error.strerror}"
+        ) from error
+    return parse_policy(text, str(path))
+
+
+def parse_policy(text: bytes, name: str) -> Policy:
+    """The policy of a YAML text; `name` is what errors call it. Raises BadPolicy."""
+    try:
+        document = load_yaml(text)
+        if document is None:
+            document = {}
+        if not isinstance(document, dict):
+            raise ValueError(f"it must be a mapping of fields, not {type(document).__name__}")
+        return Policy.model_validate(document)
+    except ValidationError as error:
+        problem = explain(error, Policy)
+    except ValueError as error:
+        problem = str(error)
+    raise BadPolicy(
+        "policy_invalid",
+        f"the policy {name} is not valid: {problem}",
+        hint="`imgflow policy show` prints all fields with their values",
+    )
+
+
+def dump_policy(policy: Policy) -> str:
+    """YAML that load_policy reads back."""
+    text: str = yaml.safe_dump(policy.as_dict(), sort_keys=False, allow_unicode=True)
+    return text
+
+
+@cache
+def asset_types() -> tuple[str, ...]:
+    return get_args(AssetType)
+
+
+def _with_route(policy: Policy, route: Route) -> Policy:
+    merged = _merged(policy.model_dump(), route.set)
+    return Policy.model_validate({**merged, "routes": []})
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(base.get(name), Mapping):
+            result[name] = _merged(base[name], value)
+        else:
+            result[name] = value
+    return result

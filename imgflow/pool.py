@@ -1,0 +1,91 @@
+"""A supervised pool of worker processes: an item that crashes its worker costs that item only.
+
+Nothing heavy is imported here at the top: every worker imports this module first.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Tasks handed to the pool at once, per worker: one at work and one waiting.
+_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """An item that came to nothing because its worker did. code: worker_died | timed_out."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[Item, Result]):
+    """An item and its result, or its loss."""
+
+    item: Item
+    result: Result | None = None
+    loss: Loss | None = None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def supervise(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    timeout_s: float,
+    initializer: Callable[..., None],
+    initargs: tuple[Any, ...] = (),
+) -> Iterator[Done[Item, Result]]:
+    """Do `work` on each item in `workers` processes, and yield them as they are done.
+
+    work, initializer: importable functions. An item that takes longer than `timeout_s` seconds,
+    or whose worker dies (segmentation fault, out of memory, kill), yields its loss; the worker
+    is replaced. An exception that `work` raises is raised here.
+    """
+    waiting = iter(items)
+    running: dict[Any, Item] = {}
+    with ProcessPool(
+        max_workers=workers,
+        context=multiprocessing.get_context("spawn"),
+        initializer=initializer,
+        initargs=list(initargs),
+    ) as pool:
+        try:
+            while True:
+                for item in islice(waiting, _IN_FLIGHT * workers - len(running)):
+                    running[pool.schedule(work, args=[item], timeout=timeout_s)] = item
+                if not running:
+                    return
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield _done(running.pop(future), future, timeout_s)
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _done(item: Item, future: Any, timeout_s: float) -> Done[Item, Any]:
+    try:
+        return Done(item, result=future.result())
+    except TimeoutError:
+        message = f"it took longer than {timeout_s:g} seconds and was stopped"
+        return Done(item, loss=Loss("timed_out", message))
+    except ProcessExpired as error:
+        return Done(item, loss=Loss("worker_died", f"its worker process died ({error})"))

@@ -1,0 +1,196 @@
+"""detexted: overlaid text found, masked stroke by stroke, filled, and proven gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.imaging.colour import flatten
+from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
+from imgflow.imaging.strokes import Strokes, find_strokes
+from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
+from imgflow.policy.manifest import RemoveText
+from imgflow.policy.policy import DetextSettings
+from imgflow.stages.fill import Fill, fill_holes
+from imgflow.stages.gates import judge, repair_gates
+from imgflow.stages.stage import (
+    Job,
+    Outcome,
+    Picture,
+    Stage,
+    passed_through,
+    store_mask,
+)
+from imgflow.stages.text import (
+    Unwanted,
+    detect_text,
+    residual_text,
+    select_unwanted,
+    stretch_contrast,
+)
+
+# Where text still shows after the first pass, the second masks the strokes this much wider.
+_GROWTH = (1.0, 2.0)
+
+
+def detext(picture: Picture, job: Job) -> Outcome:
+    """Remove overlaid text from a picture. Most photos have none: then nothing happens.
+
+    Raises EngineUnavailable.
+    """
+    settings = job.policy.detext
+    if settings.mode == "none" and not _asked(job):
+        return passed_through("the policy leaves text alone")
+    started = time.perf_counter()
+    detector = job.engines.text_detector(settings.detector)
+    regions = detect_text(picture, job, detector)
+    selection = select_unwanted(regions, picture.view, job, detector)
+    if selection.unanswered:
+        return _text_not_found(selection.unanswered)
+    if not selection.unwanted:
+        return passed_through("no text to remove", text_regions=0.0)
+
+    strokes = [_strokes(picture.view, each.region, settings) for each in selection.unwanted]
+    measures = {
+        "text_regions": float(len(strokes)),
+        "mask_confidence": round(min(each.confidence for each in strokes), 4),
+    }
+    if measures["mask_confidence"] < settings.mask_confidence:
+        return _insufficient_contrast(selection.unwanted, strokes, settings, measures)
+
+    fill = Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
+    unwanted = [each.region for each in selection.unwanted]
+    for growth in _GROWTH:
+        if growth > 1:
+            strokes = [_strokes(picture.view, each, settings, growth) for each in unwanted]
+        mask = np.maximum.reduce([each.mask for each in strokes])
+        result = fill_holes(picture.pixels, mask, fill)
+        residual = residual_text(flatten(result, (255, 255, 255)), unwanted, detector, settings)
+        if not residual:
+            break
+    operation = Operation(
+        name="remove_text",
+        engine=fill.engine.spec.stamp(),
+        requested_by=", ".join(sorted({each.requested_by for each in selection.unwanted})),
+        parameters={
+            "detector": detector.spec.code_version,
+            "context": fill.context,
+            "feather": fill.feather,
+            "growth": growth,
+        },
+        mask=store_mask(job.store, mask),
+        regions=unwanted,
+        dtype=str(result.dtype),
+        seconds=round(time.perf_counter() - started, 4),
+    )
+    outcome = Outcome(Verdict.REPAIRED, pixels=result, operations=(operation,), measures=measures)
+    unclean = dilate(_text_areas(regions, mask), 4)
+    gates = [
+        _residual_gate(residual),
+        *repair_gates(picture.pixels, result, mask, unclean, fill, settings.gates),
+    ]
+    return judge(outcome, gates, accept_artifacts=settings.gates.accept_artifacts)
+
+
+def _strokes(
+    view: NDArray[np.uint8], region: TextRegion, settings: DetextSettings, growth: float = 1.0
+) -> Strokes:
+    """Ink of a region; where it hardly stands out, looked for again with more contrast."""
+    polygon = np.array(region.polygon, np.float32)
+    best = find_strokes(view, polygon, grow=growth)
+    for enhance in (stretch_contrast, _unsharp):
+        if best.confidence >= settings.mask_confidence:
+            break
+        again = find_strokes(_enhanced_near(view, polygon, enhance), polygon, grow=growth)
+        best = max(best, again, key=lambda each: each.confidence)
+    return best
+
+
+def _enhanced_near(
+    view: NDArray[np.uint8],
+    polygon: NDArray[np.float32],
+    enhance: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    box = polygon_box(polygon, *view.shape[:2])
+    near = box.padded(max(16, box.height), *view.shape[:2]).slices
+    result = view.copy()
+    result[near] = enhance(view[near])
+    return result
+
+
+def _unsharp(crop: NDArray[np.uint8]) -> NDArray[Any]:
+    return cv2.addWeighted(crop, 2.5, cv2.GaussianBlur(crop, (0, 0), 2.0), -1.5, 0)
+
+
+def _text_areas(regions: Sequence[TextRegion], mask: Mask) -> Mask:
+    return polygon_mask((np.array(region.polygon) for region in regions), *mask.shape)
+
+
+def _residual_gate(residual: Sequence[TextRegion]) -> GateResult:
+    texts = ", ".join(f"'{region.text}'" for region in residual)
+    return GateResult(
+        name="no_residual_text",
+        metric="residual_text",
+        value=float(len(residual)),
+        threshold=0.0,
+        passed=not residual,
+        note=f"OCR still reads {texts} where text was removed" if residual else "",
+    )
+
+
+def _text_not_found(steps: Sequence[RemoveText]) -> Outcome:
+    where = "; ".join(
+        f"region {step.region.model_dump(exclude_none=True)}"
+        if step.region
+        else f"hint {step.hint}"
+        for step in steps
+    )
+    reason = Reason(
+        code="text_not_found",
+        message=f"the manifest asks to remove text, but none was found ({where})",
+        hint="Correct the region, or give the text as an inpaint step with a mask",
+    )
+    return Outcome(Verdict.NEEDS_REVIEW, reason=reason)
+
+
+def _insufficient_contrast(
+    unwanted: Sequence[Unwanted],
+    strokes: Sequence[Strokes],
+    settings: DetextSettings,
+    measures: dict[str, float],
+) -> Outcome:
+    unclear = ", ".join(
+        f"'{each.region.text}' ({found.confidence:.2f})"
+        for each, found in zip(unwanted, strokes, strict=True)
+        if found.confidence < settings.mask_confidence
+    )
+    reason = Reason(
+        code="mask_insufficient_contrast",
+        message=f"text was found but hardly stands out from the photo: {unclear}, "
+        f"needed {settings.mask_confidence:g}",
+        hint="Paint a mask over the text and give it as an inpaint step",
+    )
+    return Outcome(Verdict.NEEDS_REVIEW, reason=reason, measures=measures)
+
+
+def _asked(job: Job) -> list[Any]:
+    return [
+        step.model_dump(mode="json") for step in job.manifest.steps if isinstance(step, RemoveText)
+    ]
+
+
+STAGE = Stage(
+    code_version="1",
+    run=detext,
+    settings=lambda policy: policy.detext.as_dict(),
+    engines=lambda policy, engines: [
+        engines.text_detector(policy.detext.detector).spec,
+        engines.filler(policy.detext.fill).spec,
+    ],
+    asked=_asked,
+)

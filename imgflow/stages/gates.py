@@ -1,0 +1,111 @@
+"""Gates: measured values against the policy's thresholds, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.imaging.colour import data_range
+from imgflow.imaging.masks import Mask, mask_box
+from imgflow.imaging.metrics import METRICS, edge_continuity
+from imgflow.lineage.record import GateResult, Reason, Verdict
+from imgflow.policy.policy import RepairGates
+from imgflow.stages.fill import Fill
+from imgflow.stages.probe import displaced_probe
+from imgflow.stages.stage import Outcome
+
+# Pixels around a mask that the edge measure looks at.
+_EDGE_SURROUNDINGS = 16
+
+# JSON has no infinity; identical images are reported at this many decibels.
+PSNR_OF_EQUALS = 120.0
+
+
+def gate(
+    name: str, metric: str, value: float | None, threshold: float, note: str = ""
+) -> GateResult:
+    """Hold a measured value against its threshold; None means that there was nothing to measure."""
+    if value is None:
+        return GateResult(name=name, metric=metric, threshold=threshold, note=note)
+    if math.isinf(value):
+        value = PSNR_OF_EQUALS
+    return GateResult(
+        name=name,
+        metric=metric,
+        value=round(value, 4),
+        threshold=threshold,
+        passed=METRICS[metric].passes(value, threshold),
+        note=note,
+    )
+
+
+def repair_gates(
+    before: NDArray[Any],
+    after: NDArray[Any],
+    mask: Mask,
+    unclean: Mask,
+    fill: Fill,
+    thresholds: RepairGates,
+) -> list[GateResult]:
+    """Gates of a fill: how well it does where the truth is known, and whether its rim shows.
+
+    before, after: (H, W, 3|4). unclean: (H, W), 255 where the photo is no clean ground.
+    """
+    box = mask_box(mask)
+    if box is None:
+        raise ValueError("there is no repair to gate: the mask is empty")
+    around = box.padded(_EDGE_SURROUNDINGS, *mask.shape).slices
+    rim = edge_continuity(
+        np.ascontiguousarray(after[around][:, :, :3]),
+        np.ascontiguousarray(mask[around]),
+        data_range=data_range(after.dtype),
+    )
+    probe = displaced_probe(before, mask, unclean, fill)
+    note = "" if probe else "no clean ground for a probe in this photo"
+    return [
+        gate("psnr", "psnr", probe and probe.psnr, thresholds.psnr, note),
+        gate("ssim", "ssim", probe and probe.ssim, thresholds.ssim, note),
+        gate("haarpsi", "haarpsi", probe and probe.haarpsi, thresholds.haarpsi, note),
+        gate("edge_continuity", "edge_continuity", rim, thresholds.edge_continuity),
+    ]
+
+
+def judge(outcome: Outcome, gates: Sequence[GateResult], *, accept_artifacts: bool) -> Outcome:
+    """The outcome with its gates: kept, accepted with artifacts, or quarantined."""
+    gates = (*outcome.gates, *gates)
+    failed = [each for each in gates if each.passed is False]
+    if not failed:
+        return replace(outcome, gates=gates)
+    if accept_artifacts:
+        notes = (*outcome.notes, f"accepted by policy although {_describe(failed)}")
+        return replace(outcome, verdict=Verdict.ACCEPTED_WITH_ARTIFACTS, gates=gates, notes=notes)
+    reason = Reason(
+        code="gate_failed",
+        message=_describe(failed),
+        hint="Look at the rejected result; repair the photo by hand, paint a better mask, "
+        "or let the policy use another engine",
+    )
+    return replace(
+        outcome,
+        verdict=Verdict.QUARANTINED,
+        pixels=None,
+        rejected=outcome.pixels,
+        reason=reason,
+        gates=gates,
+    )
+
+
+def _describe(failed: Sequence[GateResult]) -> str:
+    return "; ".join(_sentence(each) for each in failed)
+
+
+def _sentence(failed: GateResult) -> str:
+    if failed.metric == "residual_text":
+        return f"{failed.name}: {failed.note}"
+    side = "below" if METRICS[failed.metric].better == "higher" else "above"
+    return f"{failed.name} {failed.value:g} is {side} {failed.threshold:g}"

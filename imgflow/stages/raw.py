@@ -1,0 +1,47 @@
+"""raw: the upload as upright sRGB pixels."""
+
+from __future__ import annotations
+
+from imgflow.imaging.decode import DecodeLimits, decode
+from imgflow.lineage.record import GateResult, Verdict
+from imgflow.policy.policy import RawSettings
+from imgflow.stages.stage import Job, Outcome, Picture, Stage
+
+
+def limits(settings: RawSettings) -> DecodeLimits:
+    """What an upload may be."""
+    return DecodeLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
+
+
+def raw(picture: Picture, job: Job) -> Outcome:
+    """Decode an upload; where its original needs no conversion, that is the raw version.
+
+    Raises BadPhoto.
+    """
+    settings = job.policy.raw
+    photo = decode(job.data, limits(settings), keep_16_bit=settings.keep_16_bit)
+    height, width, channels = photo.pixels.shape
+    shape = {
+        "width": width,
+        "height": height,
+        "channels": channels,
+        "bit_depth": photo.pixels.dtype.itemsize * 8,
+    }
+    return Outcome(
+        Verdict.PASSED_THROUGH if photo.is_plain else Verdict.REPAIRED,
+        pixels=photo.pixels,
+        object=picture.ref.model_copy(update=shape) if photo.is_plain else None,
+        gates=(GateResult(name="readable", metric="readable", value=1.0, passed=True),),
+        measures={"width": float(width), "height": float(height)},
+        notes=photo.notes,
+        rights=photo.rights,
+    )
+
+
+STAGE = Stage(
+    code_version="1",
+    run=raw,
+    settings=lambda policy: policy.raw.as_dict(),
+    engines=lambda policy, engines: [],
+    asked=lambda job: [],
+)

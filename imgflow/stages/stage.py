@@ -1,0 +1,158 @@
+"""What goes into a stage and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.engines.registry import Engines
+from imgflow.engines.spec import EngineSpec
+from imgflow.imaging.colour import flatten, plain_background
+from imgflow.imaging.decode import DecodeLimits, decode
+from imgflow.imaging.encode import encode_mask
+from imgflow.imaging.masks import Mask
+from imgflow.imaging.photo import Rights
+from imgflow.lineage.record import (
+    GateResult,
+    ObjectRef,
+    Operation,
+    Reason,
+    Rendition,
+    Verdict,
+)
+from imgflow.policy.manifest import Manifest
+from imgflow.policy.policy import Policy
+from imgflow.store.keys import ImageKey
+from imgflow.store.store import Store
+
+# Objects are our own: whatever is in the store was within the limits when it came in, and an
+# enlarged version may be larger than any upload.
+_TRUSTED = DecodeLimits(max_bytes=1 << 33, max_pixels=1 << 31)
+
+
+class Picture:
+    """A version's pixels and the object that keeps them. Decoded when first looked at.
+
+    pixels: (H, W, 3) or (H, W, 4), uint8 or uint16, sRGB, straight alpha. Treat as read-only.
+    """
+
+    def __init__(
+        self, store: Store, ref: ObjectRef, pixels: NDArray[np.generic] | None = None
+    ) -> None:
+        self.ref = ref
+        self._store = store
+        self._pixels = pixels
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        if self._pixels is None:
+            photo = decode(self._store.read(self.ref), _TRUSTED, keep_16_bit=True)
+            self._pixels = photo.pixels
+        return self._pixels
+
+    @cached_property
+    def view(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8: what a viewer sees, on a plain background where it is transparent."""
+        pixels = self.pixels
+        if pixels.shape[2] == 3:
+            return flatten(pixels, (255, 255, 255))
+        return flatten(pixels, plain_background(pixels))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image on its way through the line.
+
+    policy, routes: resolved for this image, and by which routes.
+    data: the upload's bytes.
+    masks: the mask files by the name that the manifest gives them.
+    attachments: sha256 of the archived manifest and masks.
+    known_hashes: hashes that a mask may name as the image that it was drawn on.
+    rights: known once raw is made.
+    person: who asks, for a one-shot command; empty in the automatic line.
+    """
+
+    key: ImageKey
+    policy: Policy
+    routes: tuple[str, ...]
+    manifest: Manifest
+    masks: dict[str, bytes]
+    attachments: dict[str, str]
+    data: bytes
+    original: ObjectRef | None
+    store: Store
+    engines: Engines
+    known_hashes: frozenset[str] = frozenset()
+    rights: Rights = field(default_factory=Rights)
+    person: str = ""
+
+    @property
+    def requester(self) -> str:
+        """Whose word a manifest's step is done on."""
+        if self.person:
+            return f"person:{self.person}"
+        return f"manifest:{self.manifest.job_id}" if self.manifest.job_id else "manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a stage did to a picture.
+
+    pixels: the new version; None where the input passes on unchanged.
+    object: where some object holds these pixels already, so that nothing is encoded.
+    rejected: what a failed gate stopped, for the reviewer to see.
+    rights: what raw read from the original's metadata.
+    """
+
+    verdict: Verdict
+    pixels: NDArray[Any] | None = None
+    object: ObjectRef | None = None
+    rejected: NDArray[Any] | None = None
+    reason: Reason | None = None
+    operations: tuple[Operation, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    measures: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    renditions: tuple[Rendition, ...] = ()
+    rights: Rights | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage as the chain sees it.
+
+    code_version: raised when the stage's own code would give other pixels.
+    settings: its part of the policy. engines: those that this policy lets it use.
+    asked: what a manifest asks of it. All three, as JSON values, decide with the input what
+    comes out.
+    """
+
+    code_version: str
+    run: Callable[[Picture, Job], Outcome]
+    settings: Callable[[Policy], dict[str, Any]]
+    engines: Callable[[Policy, Engines], list[EngineSpec]]
+    asked: Callable[[Job], list[Any]]
+
+
+def passed_through(why: str, **measures: float) -> Outcome:
+    """Nothing to do, and why."""
+    return Outcome(Verdict.PASSED_THROUGH, notes=(why,), measures=measures)
+
+
+def store_mask(store: Store, mask: Mask) -> ObjectRef:
+    """Keep a mask (H, W; 0 or 255) as an object of its own."""
+    data = encode_mask(mask)
+    return ObjectRef(
+        sha256=store.put_object(data, "image/png"),
+        media_type="image/png",
+        size=len(data),
+        width=mask.shape[1],
+        height=mask.shape[0],
+        channels=1,
+        bit_depth=8,
+    )

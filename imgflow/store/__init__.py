@@ -1,0 +1,1 @@
+"""Originals, objects and records behind one protocol."""

@@ -1,0 +1,201 @@
+"""The store as a folder on this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from imgflow.errors import StoreError
+from imgflow.lineage.record import ObjectRef, Record, Version
+from imgflow.store.keys import ImageKey
+from imgflow.store.store import SUFFIXES, sha256_hex
+
+
+class LocalStore:
+    """Folder layout below `root`::
+
+    originals/ab/ab12...            write-once, what users gave us
+    objects/ab/ab12....png          lossless versions, masks, renditions, by content
+    records/<catalog>/<sha256 of the key>/<version>.json
+    records/<catalog>/<sha256 of the key>/history/<version>-<sha256 of the record>.json
+    published/<catalog>/<key>/<rendition>
+    cache/<kind>/ab/ab12...
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    # -- originals and objects ---------------------------------------------------------
+
+    def put_original(self, data: bytes) -> str:
+        sha256 = sha256_hex(data)
+        # Originals exist nowhere else: they are on the disk before anything goes on.
+        self._write_once(self._original_path(sha256), data, durable=True)
+        return sha256
+
+    def put_object(self, data: bytes, media_type: str) -> str:
+        sha256 = sha256_hex(data)
+        self._write_once(self._object_path(sha256, media_type), data)
+        return sha256
+
+    def read(self, ref: ObjectRef) -> bytes:
+        return _read_checked(self._path(ref), ref.sha256)
+
+    def read_original(self, sha256: str) -> bytes:
+        return _read_checked(self._original_path(sha256), sha256)
+
+    def exists(self, ref: ObjectRef) -> bool:
+        return self._path(ref).is_file()
+
+    def location(self, ref: ObjectRef) -> str:
+        return str(self._path(ref))
+
+    def _path(self, ref: ObjectRef) -> Path:
+        if ref.area == "originals":
+            return self._original_path(ref.sha256)
+        return self._object_path(ref.sha256, ref.media_type)
+
+    def _original_path(self, sha256: str) -> Path:
+        return self.root / "originals" / sha256[:2] / sha256
+
+    def _object_path(self, sha256: str, media_type: str) -> Path:
+        return self.root / "objects" / sha256[:2] / (sha256 + SUFFIXES[media_type])
+
+    # -- records -----------------------------------------------------------------------
+
+    def put_record(self, record: Record) -> None:
+        path = self._record_path(record.catalog, ImageKey(record.key), record.version)
+        data = record.to_json()
+        if path.exists():
+            old = path.read_bytes()
+            if old == data:
+                return
+            history = path.parent / "history" / f"{record.version}-{sha256_hex(old)}.json"
+            self._write_once(history, old)
+        _write_atomic(path, data)
+
+    def get_record(self, catalog: str, key: ImageKey, version: Version) -> Record | None:
+        path = self._record_path(catalog, key, version)
+        try:
+            return _parse_record(path)
+        except FileNotFoundError:
+            return None
+
+    def records(self, catalog: str) -> Iterator[Record]:
+        folder = self.root / "records" / catalog
+        if not folder.is_dir():
+            return
+        for image in sorted(folder.iterdir()):
+            for version in Version:
+                path = image / f"{version}.json"
+                if path.exists():
+                    yield _parse_record(path)
+
+    def _record_path(self, catalog: str, key: ImageKey, version: Version) -> Path:
+        return self.root / "records" / catalog / key.digest / f"{version}.json"
+
+    # -- published files ---------------------------------------------------------------
+
+    def publish(self, catalog: str, path: str, data: bytes) -> None:
+        _write_atomic(self._published_path(catalog, path), data)
+
+    def is_published(self, catalog: str, path: str, ref: ObjectRef) -> bool:
+        published = self._published_path(catalog, path)
+        return published.is_file() and published.stat().st_size == ref.size
+
+    def withdraw(self, catalog: str, path: str) -> None:
+        self._published_path(catalog, path).unlink(missing_ok=True)
+
+    def published_location(self, catalog: str, path: str) -> str:
+        return str(self._published_path(catalog, path))
+
+    def _published_path(self, catalog: str, path: str) -> Path:
+        return self.root / "published" / catalog / path
+
+    # -- cache -------------------------------------------------------------------------
+
+    def get_cached(self, kind: str, digest: str) -> bytes | None:
+        try:
+            return self._cache_path(kind, digest).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def put_cached(self, kind: str, digest: str, data: bytes) -> None:
+        self._write_once(self._cache_path(kind, digest), data)
+
+    def _cache_path(self, kind: str, digest: str) -> Path:
+        return self.root / "cache" / kind / digest[:2] / digest
+
+    def _write_once(self, path: Path, data: bytes, *, durable: bool = False) -> None:
+        # The name is the content's hash. A file of another size is damage: write it anew.
+        if path.exists() and path.stat().st_size == len(data):
+            return
+        _write_atomic(path, data, durable=durable)
+
+
+def _write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write beside the target and rename: a kill at any moment leaves the old file or the new."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise _store_error(path, error) from error
+
+
+def _store_error(path: Path, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            "disk_full",
+            f"no space left to write {path}",
+            hint="Free some space and run again: what was finished before is kept",
+        )
+    return StoreError(
+        "store_unwritable",
+        f"cannot write {path}: {error.strerror or error}",
+        hint="Check that the folder exists and belongs to you",
+    )
+
+
+def _read_checked(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise StoreError(
+            "object_missing",
+            f"{path} is not in the store",
+            hint="Restore it from a backup, or run the image's earlier versions again",
+        ) from error
+    if sha256_hex(data) != sha256:
+        raise StoreError(
+            "object_damaged",
+            f"{path} does not have the bytes that its record names",
+            hint="Restore it from a backup, or delete it and run the image again",
+        )
+    return data
+
+
+def _parse_record(path: Path) -> Record:
+    try:
+        return Record.from_json(path.read_bytes())
+    except ValidationError as error:
+        raise StoreError(
+            "record_damaged",
+            f"{path} is not a record of this version of imgflow ({error.error_count()} errors)",
+            hint="Restore it from history/ beside it, or delete it and run the image again",
+        ) from error

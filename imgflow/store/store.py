@@ -1,0 +1,85 @@
+"""The store: what a run may keep, behind one protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from imgflow.lineage.record import ObjectRef, Record, Version
+from imgflow.store.keys import ImageKey
+
+
+def sha256_hex(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Store(Protocol):
+    """Content-addressed originals and objects, and one current record per image and version.
+
+    Every write is atomic: a reader sees all of it or nothing. Nothing is ever overwritten but
+    a record, whose predecessor moves to its history, and a published file, whose bytes stay
+    in the objects. All methods raise StoreError (codes: disk_full, object_missing,
+    object_damaged, store_unwritable).
+    """
+
+    def put_original(self, data: bytes) -> str:
+        """Archive the bytes that a user gave us; returns their sha256."""
+
+    def put_object(self, data: bytes, media_type: str) -> str:
+        """Keep derived bytes; returns their sha256."""
+
+    def read(self, ref: ObjectRef) -> bytes:
+        """The object's bytes, checked against their hash."""
+
+    def read_original(self, sha256: str) -> bytes:
+        """An archived original's bytes, checked against their hash."""
+
+    def exists(self, ref: ObjectRef) -> bool:
+        """Whether the object is there (its bytes are not checked)."""
+
+    def location(self, ref: ObjectRef) -> str:
+        """Where a person can open the object: a path or URL."""
+
+    def put_record(self, record: Record) -> None:
+        """Commit a version. A record that it replaces is kept in the history."""
+
+    def get_record(self, catalog: str, key: ImageKey, version: Version) -> Record | None:
+        """The current record, or None."""
+
+    def records(self, catalog: str) -> Iterator[Record]:
+        """All current records of a catalog, image by image, in the order of the line."""
+
+    def publish(self, catalog: str, path: str, data: bytes) -> None:
+        """Put a rendition where shops fetch it: `path` below the catalog's published folder."""
+
+    def is_published(self, catalog: str, path: str, ref: ObjectRef) -> bool:
+        """Whether a published file is in place, by name and size."""
+
+    def withdraw(self, catalog: str, path: str) -> None:
+        """Take a published file away. Its bytes stay in the objects."""
+
+    def published_location(self, catalog: str, path: str) -> str:
+        """Where a person can open a published file."""
+
+    def get_cached(self, kind: str, digest: str) -> bytes | None:
+        """A cached intermediate (a detection, say), or None. Safe to delete at any time."""
+
+    def put_cached(self, kind: str, digest: str, data: bytes) -> None: ...
+
+
+# The extension makes an object open in a browser or viewer.
+SUFFIXES = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/avif": ".avif",
+    "application/json": ".json",
+}
+
+
+def local_path(store: Store, ref: ObjectRef) -> Path | None:
+    """The object's file where the store is a folder on this machine."""
+    path = Path(store.location(ref))
+    return path if path.exists() else None
