@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from imgflow.engines.spec import EngineSpec
 
@@ -130,7 +129,7 @@ class UnsharpMask:
     )
 
     def enlarge(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        blurred = ndimage.gaussian_filter(tile, (self._SIGMA, self._SIGMA, 0), truncate=4.0)
+        blurred = cv2.GaussianBlur(tile, (9, 9), self._SIGMA).reshape(tile.shape)
         sharp = tile + self._AMOUNT * (tile - blurred)
         around = np.ones((3, 3), np.uint8)
         low, high = cv2.erode(tile, around), cv2.dilate(tile, around)

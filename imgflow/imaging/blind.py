@@ -22,6 +22,8 @@ NORMAL_SIDE = 1024
 
 _SAMPLES = 4  # a grid of 4 x 4 samples
 _SAMPLE_SIDE = 256
+_FINE, _COARSE = 1.0, 2.0  # blurs that sharpness compares, in pixels at the normal size
+_SLOPE = np.array([[-0.5, 0, 0.5]], np.float32)
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 
@@ -70,9 +72,13 @@ def _content(pixels: Pixels) -> Pixels:
     if not edges.any():
         return pixels
     left, top, wide, high = cv2.boundingRect(edges.astype(np.uint8))
+    # Some ground stays, or blurs would mirror the outline at the cut.
+    ground = 16 + scale
     # A multiple of 8, so that the grid of a JPEG keeps its place.
-    rows = slice(int(top * scale) // 8 * 8, int(np.ceil((top + high) * scale)))
-    columns = slice(int(left * scale) // 8 * 8, int(np.ceil((left + wide) * scale)))
+    first_row = max(int(top * scale - ground), 0) // 8 * 8
+    first_column = max(int(left * scale - ground), 0) // 8 * 8
+    rows = slice(first_row, int((top + high) * scale + ground))
+    columns = slice(first_column, int((left + wide) * scale + ground))
     return pixels[rows, columns]
 
 
@@ -99,7 +105,7 @@ def _samples(content: Pixels) -> list[Luma]:
 
 
 def _noise(samples: list[Luma]) -> float:
-    """Median form of Immerkaer 1996 (CVIU 64(2)) over the smoother half of the pixels.
+    """Median form of Immerkaer 1996 (CVIU 64(2)) over the flattest third of the pixels.
 
     Clipped pixels, and those of a drawn background, equal to their surroundings to the last bit,
     tell nothing of the sensor and are left out.
@@ -109,23 +115,77 @@ def _noise(samples: list[Luma]) -> float:
     for luma in samples:
         response = np.abs(cv2.filter2D(luma, -1, kernel))
         smooth = cv2.GaussianBlur(luma, (0, 0), 2)
-        slope = np.abs(cv2.Sobel(smooth, -1, 1, 0)) + np.abs(cv2.Sobel(smooth, -1, 0, 1))
+        slope = np.abs(cv2.Sobel(smooth, -1, 1, 0)) + np.abs(
+            cv2.Sobel(smooth, -1, 0, 1)
+        )
         telling = (luma > 8) & (luma < 247) & ((response > 1e-3) | (slope > 0.5))
         responses.append(response[telling])
         slopes.append(slope[telling])
     response, slope = np.concatenate(responses), np.concatenate(slopes)
     if response.size == 0:
         return 0.0
-    flattest = response[slope <= np.quantile(slope, 0.3)]
+    flattest = response[slope <= np.quantile(slope, 1 / 3)]
     # 6 is the kernel's norm, 0.6745 the median of a unit normal's magnitude.
     return float(np.median(flattest) / (6 * 0.6745))
 
 
-def _sharpness(luma: Luma, noise: float) -> float:
-    """Blur of the strongest edges from how they weaken when blurred again.
+def _sharpness(luma: Luma) -> float:
+    """Blur of the strongest edges, from how they weaken when blurred again.
 
-    The slope of an edge blurred by s falls with the square root of s**2 + sigma**2 when it is
-    blurred by sigma once more (Zhuo and Sim 2011, Pattern Recognition 44(9); in the spirit of
-    Crete et al. 2007). Two such blurs give s. Slopes that noise alone would make are taken out.
+    The slope on the ridge of an edge that is blurred by w, squared, falls with w**2 + sigma**2
+    when it is blurred by sigma once more (Zhuo and Sim 2011, Pattern Recognition 44(9); the
+    re-blurring is that of Crete et al. 2007). Two such blurs give w. Only edges that stand well
+    above the noise count, and what noise adds to their slopes is taken out.
     """
-    slopes = [_slopes(cv2.GaussianBlur(luma, (0, 0), sigma)) for sigma in (_FINE, _COARSE)]
+    noise = _noise([luma])
+    fine, coarse = (cv2.GaussianBlur(luma, (0, 0), sigma) for sigma in (_FINE, _COARSE))
+    fine_slopes, coarse_slopes = [], []
+    for kernel in (_SLOPE, _SLOPE.T):
+        slope = np.abs(cv2.filter2D(coarse, -1, kernel))
+        along = np.ones((5, 1) if kernel.shape[1] == 1 else (1, 5), np.uint8)
+        ridge = (slope >= cv2.dilate(slope, along)) & (slope > 0.5)
+        coarse_slopes.append(slope[ridge])
+        fine_slopes.append(np.abs(cv2.filter2D(fine, -1, kernel)[ridge]))
+    slope, sharper = np.concatenate(coarse_slopes), np.concatenate(fine_slopes)
+    if slope.size == 0:
+        return 0.0
+    above_noise = 6 * noise * np.sqrt(_noise_gain(_COARSE))
+    strongest = slope >= max(0.4 * float(np.quantile(slope, 0.99)), above_noise)
+    if not strongest.any():
+        return 0.0
+    # Ridges are found where noise helps them, so it counts double on the finer side.
+    coarse_power = np.square(slope[strongest]).mean() - noise**2 * _noise_gain(_COARSE)
+    fine_power = np.square(sharper[strongest]).mean() - 2 * noise**2 * _noise_gain(
+        _FINE
+    )
+    ratio = float(fine_power / coarse_power)
+    if ratio <= 1:
+        return 0.0
+    width_squared = (_COARSE**2 - ratio * _FINE**2) / (ratio - 1)
+    return 1 / (1 + max(width_squared, 0.0))
+
+
+def _noise_gain(sigma: float) -> float:
+    """Variance of the slope that white noise of variance 1 has after a blur."""
+    return 1 / (8 * np.pi * sigma**4)
+
+
+def _blockiness(samples: list[Luma]) -> float:
+    """Mean step at the phase of the strongest grid over the median of the other seven."""
+    ratios = []
+    for axis in (0, 1):
+        sums, counts = np.zeros(8), np.zeros(8)
+        for luma in samples:
+            # Edges of the picture are far larger than those of blocks: cut them.
+            steps = np.minimum(np.abs(np.diff(luma, axis=axis)), 16)
+            profile = steps.mean(axis=1 - axis, dtype=np.float64)
+            phase = np.arange(len(profile)) % 8
+            sums += np.bincount(phase, profile, 8)
+            counts += np.bincount(phase, minlength=8)
+        if counts.min() == 0:
+            continue  # narrower than two blocks
+        means = np.sort(sums / counts)
+        ratios.append(
+            1.0 if means[-1] == 0 else (means[-1] + 0.1) / (np.median(means[:-1]) + 0.1)
+        )
+    return float(np.mean(ratios)) if ratios else 1.0

@@ -14,6 +14,8 @@ from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
 _MEDIAN_MAX = 151
 # Confidence from which the second polarity counts as ink too.
 _CLEAR = 0.45
+# Median distance, in levels, of pixels from their common colour up to which they share one.
+_ONE_COLOUR = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def find_strokes(
     ink, confidence = looks[0]
     if looks[1][1] >= _CLEAR:  # an outline or a shadow of the other polarity
         ink = ink | looks[1][0]
+    ink = ink | _same_colour(crop, ink, inside > 0)
     stroke = _stroke_width(ink)
     radius = round(grow * (1.5 + 0.35 * stroke))
     mask = np.zeros((height, width), np.uint8)
@@ -99,6 +102,22 @@ def _split(difference: NDArray[np.float32], inside: NDArray[np.bool_]) -> tuple[
     if not 0.02 <= share <= 0.65:
         confidence *= 0.5
     return np.where(ink, 255, 0).astype(np.uint8), confidence
+
+
+def _same_colour(
+    crop: NDArray[np.uint8], ink: Mask, inside: NDArray[np.bool_]
+) -> Mask:
+    """Pixels of the ink's colour, where that is one colour: a stamp may be lighter than one part
+    of its ground and darker than another. Translucent ink has no colour of its own: nothing."""
+    if not ink.any():
+        return ink
+    pixels = crop[ink > 0].astype(np.float32)
+    colour = np.median(pixels, axis=0)
+    spread = float(np.median(np.abs(pixels - colour).max(axis=1)))
+    if spread > _ONE_COLOUR:
+        return np.zeros_like(ink)
+    distance = np.abs(crop.astype(np.float32) - colour).max(axis=2)
+    return np.where(inside & (distance < 2 * _ONE_COLOUR), 255, 0).astype(np.uint8)
 
 
 def _stroke_width(ink: Mask) -> float:

@@ -1,0 +1,1 @@
+"""All that Dagster sees. Thin: what happens to a photo is in the chain."""

@@ -1,0 +1,130 @@
+"""The five versions of every photo, as one multi_asset that streams a batch through the chain."""
+
+# No postponed annotations here: Dagster reads the op's signature.
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from imgflow.defs.checks import check_specs
+from imgflow.defs.events import report
+from imgflow.defs.partitions import PHOTOS
+from imgflow.defs.resources import HomeResource
+from imgflow.lineage.record import Version
+
+if TYPE_CHECKING:
+    from imgflow.batch import Order
+    from imgflow.chain import Passage
+
+_DESCRIPTIONS = {
+    Version.RAW: "The upload as upright sRGB pixels; its original is archived untouched.",
+    Version.DETEXTED: "Overlaid text (date stamps, captions, watermarks) found and removed.",
+    Version.INPAINTED: "Regions that a manifest or a reviewer marked are filled.",
+    Version.UPSCALED: "Enlarged or sharpened, where size or sharpness ask for it.",
+    Version.PUBLISHED: "The renditions that the shop fetches.",
+}
+
+
+class RescueConfig(dg.Config):
+    """keys: images to take, where they are no contiguous range of partitions; such a run has
+    no partition of its own, so a crash shows in the run and in `imgflow status`, and not as a
+    failed partition. force: make versions again although nothing has changed.
+    """
+
+    keys: list[str] = []
+    force: bool = False
+
+
+def version_specs() -> list[dg.AssetSpec]:
+    """One asset per version. Each depends on all earlier ones directly: a backfill of versions
+    with a gap between them would otherwise silently lose what lies behind the gap."""
+    from imgflow.chain import code_version
+    from imgflow.engines.registry import Engines
+    from imgflow.home import Home
+
+    policy, engines = Home.find().policy(), Engines()
+    versions = list(Version)
+    return [
+        dg.AssetSpec(
+            key=str(version),
+            deps=[str(earlier) for earlier in versions[:position]],
+            description=_DESCRIPTIONS[version],
+            group_name="photos",
+            kinds={"python", "image"},
+            owners=["team:photo-desk"],
+            code_version=code_version(version, policy, engines),
+            skippable=True,
+            partitions_def=PHOTOS,
+        )
+        for position, version in enumerate(versions)
+    ]
+
+
+@dg.multi_asset(
+    name="rescue",
+    specs=version_specs(),
+    check_specs=check_specs(),
+    can_subset=True,
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=64),
+)
+def rescue(
+    context: dg.AssetExecutionContext, config: RescueConfig, home: HomeResource
+) -> Iterator[Any]:
+    """Take a batch of images through the selected versions.
+
+    A gate that fails stops that image alone, and the run succeeds. Crashes are collected, and
+    fail the run after its last image.
+    """
+    from imgflow.batch import Order, run_batch
+    from imgflow.store.keys import ImageKey
+
+    selected = {key.to_user_string() for key in context.selected_asset_keys}
+    order = Order(
+        home=home.home(),
+        run_id=context.run_id,
+        versions=tuple(version for version in Version if version in selected),
+        force=config.force,
+    )
+    keys = [ImageKey(key) for key in config.keys or context.partition_keys]
+    crashes = []
+    for done, passage in enumerate(run_batch(keys, order), start=1):
+        yield from _report(context, passage, order)
+        last = passage.last
+        stopped = last is not None and last.verdict.stops
+        if stopped:
+            context.log.warning(_why(passage))
+        if passage.crash:
+            crashes.append(passage)
+        context.log.info(f"{done} of {len(keys)}: {passage.key}")
+    if crashes:
+        raise dg.Failure(
+            f"{len(crashes)} of {len(keys)} images crashed: "
+            + "; ".join(_why(passage) for passage in crashes),
+            allow_retries=False,
+        )
+
+
+def _report(
+    context: dg.AssetExecutionContext, passage: "Passage", order: "Order"
+) -> Iterator[dg.AssetMaterialization]:
+    """The passage's steps as events, each with the data versions that it was made from."""
+    store = order.home.store
+    upstream: dict[Version, str] = {}
+    for step in passage.steps:
+        record = step.record
+        for earlier in Version:
+            if earlier is record.version:
+                break
+            if earlier not in upstream:
+                known = store.get_record(record.catalog, passage.key, earlier)
+                if known is not None:
+                    upstream[earlier] = known.data_version
+        yield from report(context, record, store, context.selected_asset_check_keys, upstream)
+        upstream[record.version] = record.data_version
+
+
+def _why(passage: "Passage") -> str:
+    last = passage.last
+    if last is None or last.reason is None:
+        return f"{passage.key}: {passage.crash}"
+    return f"{passage.key} stopped at {last.version}: {last.reason.message}"

@@ -1,0 +1,73 @@
+"""The checks of each version, and what a record says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from imgflow.defs.partitions import PHOTOS
+from imgflow.lineage.record import GateResult, Record, Verdict, Version
+
+DESCRIPTIONS = {
+    "readable": "The upload is a whole image that can be decoded within the limits",
+    "no_residual_text": "OCR finds nothing where text was removed",
+    "psnr": "PSNR in dB: of a displaced probe for fills, of the result made small again for "
+    "enlargements",
+    "ssim": "SSIM, measured on the same pixels as PSNR",
+    "haarpsi": "HaarPSI, measured on the same pixels as PSNR",
+    "edge_continuity": "The rim of the filled mask does not show",
+    "halo": "The enlarged picture does not overshoot its source beside edges",
+    "deliverable": "Every rendition opens, and has the size and format that the policy names",
+}
+_REPAIR = ("psnr", "ssim", "haarpsi", "edge_continuity")
+CHECKS = {
+    Version.RAW: ("readable",),
+    Version.DETEXTED: ("no_residual_text", *_REPAIR),
+    Version.INPAINTED: _REPAIR,
+    Version.UPSCALED: ("psnr", "ssim", "haarpsi", "halo"),
+    Version.PUBLISHED: ("deliverable",),
+}
+
+
+def check_specs() -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            name, asset=str(version), description=DESCRIPTIONS[name], partitions_def=PHOTOS
+        )
+        for version, names in CHECKS.items()
+        for name in names
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check says of one image. A warning: it could not be evaluated."""
+
+    passed: bool
+    warning: bool
+    description: str
+    value: float | None = None
+    threshold: float | None = None
+
+
+def check_result(record: Record, name: str) -> CheckResult:
+    """The result of a version's check, from its record."""
+    results = [gate for gate in record.gates if gate.name == name]
+    if results:
+        return _worst(results)
+    if record.verdict.stops:
+        reason = record.reason.message if record.reason else str(record.verdict)
+        return CheckResult(False, False, reason)
+    if record.verdict is Verdict.PASSED_THROUGH:
+        return CheckResult(True, False, "the same pixels as the version before")
+    return CheckResult(False, True, "not evaluated")
+
+
+def _worst(results: list[GateResult]) -> CheckResult:
+    """Several repairs of one version give several results: the worst speaks."""
+    order = {False: 0, None: 1, True: 2}
+    worst = min(results, key=lambda each: order[each.passed])
+    if worst.passed is None:
+        return CheckResult(False, True, f"not evaluated: {worst.note}", None, worst.threshold)
+    return CheckResult(worst.passed, False, worst.note, worst.value, worst.threshold)

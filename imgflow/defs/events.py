@@ -1,0 +1,135 @@
+"""Records as Dagster events. The one place that touches a private class of Dagster's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    # Without this target, automation never takes a logged check as passed.
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
+from imgflow.defs.checks import CHECKS, check_result
+from imgflow.lineage.record import Record, Version
+from imgflow.store.store import Store
+
+
+def materialization(record: Record, store: Store) -> dg.AssetMaterialization:
+    """The event for a version that was made, or found made."""
+    return dg.AssetMaterialization(
+        asset_key=str(record.version),
+        partition=record.key,
+        description=_summary(record),
+        metadata=_metadata(record, store),
+        tags={
+            "dagster/data_version": record.data_version,
+            "dagster/data_version_is_user_provided": "true",
+            "dagster/code_version": record.code_version,
+        },
+    )
+
+
+def report(
+    context: dg.AssetExecutionContext,
+    record: Record,
+    store: Store,
+    checks: Collection[dg.AssetCheckKey],
+    upstream: dict[Version, str],
+) -> Iterator[dg.AssetMaterialization]:
+    """A version's materialization, unless it stopped; once that is stored, its checks.
+
+    upstream: data versions of the image's earlier versions.
+    """
+    target = None
+    if not record.verdict.stops:
+        event = materialization(record, store)
+        inputs = {
+            f"dagster/input_data_version/{version}": data_version
+            for version, data_version in upstream.items()
+        }
+        yield event.with_tags({**(event.tags or {}), **inputs})
+        target = _stored(context.instance, record)
+    for name in CHECKS[record.version]:
+        if dg.AssetCheckKey(dg.AssetKey(str(record.version)), name) in checks:
+            context.log_event(_evaluation(record, name, target))
+
+
+def _stored(
+    instance: dg.DagsterInstance, record: Record
+) -> AssetCheckEvaluationTargetMaterializationData:
+    """A pointer to the materialization that was just logged."""
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset_key=dg.AssetKey(str(record.version)), asset_partitions=[record.key]
+        ),
+        limit=1,
+    ).records[0]
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=found.storage_id,
+        run_id=found.event_log_entry.run_id,
+        timestamp=found.event_log_entry.timestamp,
+    )
+
+
+def _evaluation(
+    record: Record, name: str, target: AssetCheckEvaluationTargetMaterializationData | None
+) -> dg.AssetCheckEvaluation:
+    result = check_result(record, name)
+    metadata: dict[str, float] = {}
+    if result.value is not None:
+        metadata["value"] = result.value
+    if result.threshold is not None:
+        metadata["threshold"] = result.threshold
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(str(record.version)),
+        check_name=name,
+        passed=result.passed,
+        severity=dg.AssetCheckSeverity.WARN if result.warning else dg.AssetCheckSeverity.ERROR,
+        description=result.description,
+        metadata=metadata,
+        partition=record.key,
+        target_materialization_data=target,
+    )
+
+
+def _summary(record: Record) -> str:
+    done = [operation.name for operation in record.operations]
+    what = ", ".join(done) if done else "; ".join(record.notes)
+    return f"{record.verdict}: {what}" if what else str(record.verdict)
+
+
+def _metadata(record: Record, store: Store) -> dict[str, dg.MetadataValue]:
+    """What a person wants to know at a glance; the record has the rest."""
+    metadata: dict[str, dg.MetadataValue] = {
+        "verdict": dg.MetadataValue.text(record.verdict),
+        "seconds": dg.MetadataValue.float(record.seconds),
+    }
+    if record.notes:
+        metadata["notes"] = dg.MetadataValue.text("; ".join(record.notes))
+    for operation in record.operations:
+        if operation.engine is not None:
+            engine = operation.engine
+            weights = f", weights {engine.weights_sha256}" if engine.weights_sha256 else ""
+            metadata["model"] = dg.MetadataValue.text(engine.model_id + weights)
+        if operation.seed is not None:
+            metadata["seed"] = dg.MetadataValue.int(operation.seed)
+        if operation.prompt:
+            metadata["prompt"] = dg.MetadataValue.text(operation.prompt)
+        if operation.regions:
+            texts = ", ".join(region.text for region in operation.regions)
+            metadata["text removed"] = dg.MetadataValue.text(texts)
+        if operation.mask is not None:
+            metadata["mask"] = dg.MetadataValue.path(store.location(operation.mask))
+    for name, value in record.measures.items():
+        metadata[name] = dg.MetadataValue.float(value)
+    if record.output is not None and not record.renditions:
+        metadata["picture"] = dg.MetadataValue.path(store.location(record.output))
+        if record.output.width and record.output.height:
+            size = f"{record.output.width} x {record.output.height}"
+            metadata["size"] = dg.MetadataValue.text(size)
+    for rendition in record.renditions:
+        published = Path(store.published_location(record.catalog, rendition.path))
+        metadata[rendition.name] = dg.MetadataValue.path(str(published))
+    return metadata

@@ -1,0 +1,16 @@
+"""What the assets work with."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from imgflow.home import Home
+
+
+class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The installation's folder. Empty: IMGFLOW_HOME, or `data` in the current folder."""
+
+    root: str = ""
+
+    def home(self) -> Home:
+        return Home(Path(self.root).absolute()) if self.root else Home.find()
