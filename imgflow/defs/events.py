@@ -16,8 +16,13 @@ from imgflow.lineage.record import Record, Version
 from imgflow.store.store import Store
 
 
-def materialization(record: Record, store: Store) -> dg.AssetMaterialization:
-    """The event for a version that was made, or found made."""
+def materialization(
+    record: Record, store: Store, upstream: dict[Version, str]
+) -> dg.AssetMaterialization:
+    """The event for a version that was made, or found made.
+
+    upstream: data versions of the image's earlier versions.
+    """
     return dg.AssetMaterialization(
         asset_key=str(record.version),
         partition=record.key,
@@ -27,6 +32,7 @@ def materialization(record: Record, store: Store) -> dg.AssetMaterialization:
             "dagster/data_version": record.data_version,
             "dagster/data_version_is_user_provided": "true",
             "dagster/code_version": record.code_version,
+            **{f"dagster/input_data_version/{each}": data for each, data in upstream.items()},
         },
     )
 
@@ -38,18 +44,10 @@ def report(
     checks: Collection[dg.AssetCheckKey],
     upstream: dict[Version, str],
 ) -> Iterator[dg.AssetMaterialization]:
-    """A version's materialization, unless it stopped; once that is stored, its checks.
-
-    upstream: data versions of the image's earlier versions.
-    """
+    """A version's materialization, unless it stopped; once that is stored, its checks."""
     target = None
     if not record.verdict.stops:
-        event = materialization(record, store)
-        inputs = {
-            f"dagster/input_data_version/{version}": data_version
-            for version, data_version in upstream.items()
-        }
-        yield event.with_tags({**(event.tags or {}), **inputs})
+        yield materialization(record, store, upstream)
         target = _stored(context.instance, record)
     for name in CHECKS[record.version]:
         if dg.AssetCheckKey(dg.AssetKey(str(record.version)), name) in checks:
@@ -103,7 +101,7 @@ def _summary(record: Record) -> str:
 def _metadata(record: Record, store: Store) -> dict[str, dg.MetadataValue]:
     """What a person wants to know at a glance; the record has the rest."""
     metadata: dict[str, dg.MetadataValue] = {
-        "verdict": dg.MetadataValue.text(record.verdict),
+        "verdict": dg.MetadataValue.text(str(record.verdict)),
         "seconds": dg.MetadataValue.float(record.seconds),
     }
     if record.notes:

@@ -35,7 +35,7 @@ class Metric:
 
     def passes(self, value: float, threshold: float) -> bool:
         """Whether a value is at least as good as the threshold; NaN never is."""
-        return value >= threshold if self.better == "higher" else value <= threshold
+        return bool(value >= threshold if self.better == "higher" else value <= threshold)
 
 
 PSNR = Metric("psnr", "higher", 0, np.inf, "dB", "peak signal-to-noise ratio, ISO/IEC 29170-1")
@@ -115,7 +115,7 @@ def _ssim_map(x: NDArray[np.float32], y: NDArray[np.float32], size: int) -> NDAr
     covariance = local_mean(x * y) - shifted_x * shifted_y
     variances = local_mean(x * x + y * y) - shifted_x**2 - shifted_y**2
     means = 2 * mean_x * mean_y + c1
-    return means * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    similarity = means * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
 
 
 def haarpsi(reference: Pixels, test: Pixels, *, data_range: float) -> float:

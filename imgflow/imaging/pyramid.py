@@ -44,10 +44,10 @@ def indicator_pyramid(start: int, stop: int, length: int, levels: int) -> list[I
     """
     line = np.zeros(length, np.float32)
     line[start:stop] = 1
-    pyramid = [line]
+    pyramid: list[Image] = [line]
     for _ in range(levels):
         padded = np.pad(pyramid[-1], 2, mode="edge")
-        pyramid.append(np.convolve(padded, _KERNEL, mode="valid")[::2])
+        pyramid.append(np.convolve(padded, _KERNEL, mode="valid")[::2].astype(np.float32))
     return pyramid
 
 

@@ -104,9 +104,7 @@ def _split(difference: NDArray[np.float32], inside: NDArray[np.bool_]) -> tuple[
     return np.where(ink, 255, 0).astype(np.uint8), confidence
 
 
-def _same_colour(
-    crop: NDArray[np.uint8], ink: Mask, inside: NDArray[np.bool_]
-) -> Mask:
+def _same_colour(crop: NDArray[np.uint8], ink: Mask, inside: NDArray[np.bool_]) -> Mask:
     """Pixels of the ink's colour, where that is one colour: a stamp may be lighter than one part
     of its ground and darker than another. Translucent ink has no colour of its own: nothing."""
     if not ink.any():

@@ -131,7 +131,7 @@ class TilePlan:
     @property
     def unit(self) -> int:
         """Grid that all cores and windows start on, in input pixels."""
-        return 2**self.levels
+        return 1 << self.levels
 
     @property
     def margin(self) -> int:

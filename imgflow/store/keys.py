@@ -18,7 +18,20 @@ from imgflow.errors import BadKey, BadPhoto, ImgflowError
 MAX_KEY_BYTES = 1024
 
 PHOTO_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".mpo")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".bmp",
+        ".avif",
+        ".mpo",
+    )
 )
 """Suffixes of files that the line takes for photos, in lower case."""
 
