@@ -77,19 +77,29 @@ class Passage:
     crash: str = ""
 
     @property
+    def stopped(self) -> bool:
+        return self.last is not None and self.last.verdict.stops
+
+    @property
     def last(self) -> Record | None:
         return self.steps[-1].record if self.steps else None
 
 
 def rescue(
-    key: ImageKey, line: Line, versions: Sequence[Version] = tuple(Version), *, force: bool = False
+    key: ImageKey,
+    line: Line,
+    versions: Sequence[Version] = tuple(Version),
+    *,
+    force: bool = False,
+    intake: Intake | None = None,
 ) -> Passage:
     """Take one image through the given versions, in the order of the line.
 
     A version whose inputs, settings and engines have not changed is not made again (unless
     `force`). A version that stops (gate, bad input, crash) ends the passage; its record says
     why. Versions that were not asked for are taken from their records; where one is missing
-    or stopped, later versions are not made.
+    or stopped, later versions are not made. `intake`: what was given for the image, where that
+    does not lie in the upload folder.
 
     Raises StoreError where nothing can be recorded: disk full, store damaged.
     """
@@ -97,7 +107,7 @@ def rescue(
     wanted = [version for version in Version if version in versions]
     try:
         limits = raw.limits(line.policy.raw)
-        intake = take_in(key, line.catalog, line.store, line.uploads, limits)
+        intake = intake or take_in(key, line.catalog, line.store, line.uploads, limits)
     except StoreError:
         raise
     except ImgflowError as error:

@@ -77,7 +77,7 @@ def supervise(
                 for future in finished:
                     yield _done(running.pop(future), future, timeout_s)
         except BaseException:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]
             raise
 
 

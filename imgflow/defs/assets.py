@@ -9,7 +9,7 @@ import dagster as dg
 from imgflow.defs.checks import check_specs
 from imgflow.defs.events import report
 from imgflow.defs.partitions import PHOTOS
-from imgflow.defs.resources import HomeResource
+from imgflow.defs.resources import HomeResource, Progress
 from imgflow.lineage.record import Version
 
 if TYPE_CHECKING:
@@ -68,7 +68,10 @@ def version_specs() -> list[dg.AssetSpec]:
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=64),
 )
 def rescue(
-    context: dg.AssetExecutionContext, config: RescueConfig, home: HomeResource
+    context: dg.AssetExecutionContext,
+    config: RescueConfig,
+    home: HomeResource,
+    progress: dg.ResourceParam[Progress],
 ) -> Iterator[Any]:
     """Take a batch of images through the selected versions.
 
@@ -89,13 +92,12 @@ def rescue(
     crashes = []
     for done, passage in enumerate(run_batch(keys, order), start=1):
         yield from _report(context, passage, order)
-        last = passage.last
-        stopped = last is not None and last.verdict.stops
-        if stopped:
+        if passage.stopped:
             context.log.warning(_why(passage))
         if passage.crash:
             crashes.append(passage)
         context.log.info(f"{done} of {len(keys)}: {passage.key}")
+        progress.passed(passage)
     if crashes:
         raise dg.Failure(
             f"{len(crashes)} of {len(keys)} images crashed: "

@@ -21,7 +21,7 @@ def read_orientation(image: ImageFile.ImageFile, notes: list[str]) -> int:
     """EXIF orientation 1..8; 1 with a note where the EXIF is broken or its value senseless."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception as error:  # noqa: BLE001 - hostile bytes raise everything
+    except Exception as error:
         notes.append(f"EXIF is damaged and was ignored ({type(error).__name__})")
         return 1
     if value in range(1, 9):
@@ -36,7 +36,7 @@ def read_rights(image: ImageFile.ImageFile, notes: list[str]) -> Rights:
     for name, read in (("XMP", _from_xmp), ("IPTC", _from_iptc), ("EXIF", _from_exif)):
         try:
             texts = read(image)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             notes.append(f"{name} rights are damaged and were ignored ({type(error).__name__})")
             continue
         for field, text in texts.items():

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[Any]
+Plane = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,12 @@ EDGE_CONTINUITY = Metric(
 HALO = Metric("halo", "lower", 0, 1, "", "imgflow.imaging.metrics.halo_score")
 METRICS = {metric.name: metric for metric in (PSNR, SSIM, HAARPSI, EDGE_CONTINUITY, HALO)}
 
-_BAND = 256
+_BAND = 256  # rows
+_HAAR_C = np.float32(30)
+_HAAR_ALPHA = 4.2
+_YIQ = np.array(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32
+)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -93,19 +99,19 @@ def ssim(reference: Pixels, test: Pixels, *, data_range: float) -> float:
     reference, test = _at_least(reference, size), _at_least(test, size)
     height, width = reference.shape[:2]
     total = 0.0
-    for start, stop in _bands(height - 2 * radius):
+    for start, stop in _bands(height - 2 * radius, _BAND):
         rows = slice(start, stop + 2 * radius)
         x = _luma(reference[rows]) / np.float32(data_range)
         y = _luma(test[rows]) / np.float32(data_range)
         similarity = _ssim_map(x, y, size)[radius:-radius, radius:-radius]
         total += float(similarity.sum(dtype=np.float64))
-    return total / ((height - 2 * radius) * (width - 2 * radius))
+    return float(total / ((height - 2 * radius) * (width - 2 * radius)))
 
 
-def _ssim_map(x: NDArray[np.float32], y: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def _ssim_map(x: Plane, y: Plane, size: int) -> Plane:
     c1, c2 = 0.01**2, 0.03**2
 
-    def local_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def local_mean(values: Plane) -> Plane:
         return np.asarray(cv2.GaussianBlur(values, (size, size), 1.5), np.float32)
 
     mean_x, mean_y = local_mean(x), local_mean(y)
@@ -116,6 +122,7 @@ def _ssim_map(x: NDArray[np.float32], y: NDArray[np.float32], size: int) -> NDAr
     variances = local_mean(x * x + y * y) - shifted_x**2 - shifted_y**2
     means = 2 * mean_x * mean_y + c1
     similarity = means * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    return np.asarray(similarity, np.float32)
 
 
 def haarpsi(reference: Pixels, test: Pixels, *, data_range: float) -> float:
@@ -129,7 +136,7 @@ def haarpsi(reference: Pixels, test: Pixels, *, data_range: float) -> float:
     halo = 4  # the coarsest wavelet is 8 samples wide
     height = (reference.shape[0] + 1) // 2
     weighted = total = 0.0
-    for start, stop in _bands(height):
+    for start, stop in _bands(height, _BAND):
         first, last = max(start - halo, 0), min(stop + halo, height)
         x = _halved_yiq(reference[2 * first : 2 * last], data_range)
         y = _halved_yiq(test[2 * first : 2 * last], data_range)
@@ -141,62 +148,53 @@ def haarpsi(reference: Pixels, test: Pixels, *, data_range: float) -> float:
     if total == 0:
         return 1.0  # both images are black: equal
     mean = weighted / total
-    return float((np.log(mean / (1 - mean)) / _HAAR_ALPHA) ** 2)
+    # Float32 sums may pass 1 by a few parts in ten million.
+    return min(float((np.log(mean / (1 - mean)) / _HAAR_ALPHA) ** 2), 1.0)
 
 
-_HAAR_C = np.float32(30)
-_HAAR_ALPHA = 4.2
-_YIQ = np.array(
-    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32
-)
-
-
-def _halved_yiq(band: Pixels, data_range: float) -> list[NDArray[np.float32]]:
+def _halved_yiq(band: Pixels, data_range: float) -> list[Plane]:
     """Planes in 0..255 units at half the size: Y, and I and Q of a colour image."""
     values = band.astype(np.float32) * np.float32(255 / data_range)
     if band.ndim == 3:
-        values = cv2.transform(values, _YIQ)
+        values = np.asarray(cv2.transform(values, _YIQ), np.float32)
     height, width = band.shape[:2]
     # Zeros outside the image, here and below, are what the published implementation takes.
-    values = cv2.copyMakeBorder(values, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
+    odd = [(0, height % 2), (0, width % 2), (0, 0)][: band.ndim]
+    values = np.pad(values, odd)
     means = (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]) / 4
-    return [means] if band.ndim == 2 else list(cv2.split(means))
+    return [means] if band.ndim == 2 else list(np.moveaxis(means, 2, 0).copy())
 
 
-def _haar_similarities(
-    x: list[NDArray[np.float32]], y: list[NDArray[np.float32]]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _haar_similarities(x: list[Plane], y: list[Plane]) -> Iterator[tuple[Plane, Plane]]:
     """Similarity and weight of vertical and horizontal detail, then of chroma."""
     weights = []
     for upright in (True, False):
-        fine = sum(
+        fine = [
             _similar(_haar(x[0], scale, upright), _haar(y[0], scale, upright)) for scale in (1, 2)
-        )
+        ]
         weight = np.maximum(_haar(x[0], 3, upright), _haar(y[0], 3, upright))
         weights.append(weight)
-        yield np.asarray(fine / 2, np.float32), weight
+        yield np.mean(fine, axis=0), weight
     if len(x) == 3:
-        chroma = sum(_similar(_box(a), _box(b)) for a, b in zip(x[1:], y[1:], strict=True))
-        yield np.asarray(chroma / 2, np.float32), (weights[0] + weights[1]) / 2
+        chroma = [_similar(_box(a), _box(b)) for a, b in zip(x[1:], y[1:], strict=True)]
+        yield np.mean(chroma, axis=0), (weights[0] + weights[1]) / np.float32(2)
 
 
-def _haar(plane: NDArray[np.float32], scale: int, upright: bool) -> NDArray[np.float32]:
+def _haar(plane: Plane, scale: int, upright: bool) -> Plane:
     """Magnitude of one Haar wavelet response."""
     size = 2**scale
     flat = np.ones(size, np.float32)
-    step = np.repeat(np.array([-1, 1], np.float32), size // 2) / size
+    step = np.repeat(np.array([-1, 1], np.float32) / np.float32(size), size // 2)
     along, across = (flat, step) if upright else (step, flat)
     return np.abs(_filter(plane, along, across))
 
 
-def _box(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+def _box(plane: Plane) -> Plane:
     half = np.full(2, 0.5, np.float32)
     return np.abs(_filter(plane, half, half))
 
 
-def _filter(
-    plane: NDArray[np.float32], along: NDArray[np.float32], across: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _filter(plane: Plane, along: Plane, across: Plane) -> Plane:
     anchor = (len(along) // 2 - 1,) * 2
     border = cv2.BORDER_CONSTANT
     return np.asarray(
@@ -204,7 +202,7 @@ def _filter(
     )
 
 
-def _similar(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+def _similar(x: Plane, y: Plane) -> Plane:
     return (2 * x * y + _HAAR_C) / (x * x + y * y + _HAAR_C)
 
 
@@ -279,7 +277,7 @@ def edge_continuity(pixels: Pixels, mask: NDArray[np.uint8], *, data_range: floa
     near = cv2.dilate(filled, around) - cv2.erode(filled, around)
     side = near * (1 + filled)
     steps, pairs = np.zeros(5), np.zeros(5)
-    for start, stop in _bands(pixels.shape[0]):
+    for start, stop in _bands(pixels.shape[0], _BAND):
         # One row more, to pair the last one with the first of the next band.
         values = pixels[start : stop + 1].astype(np.float32) / np.float32(data_range)
         values = values.reshape(*values.shape[:2], -1)
@@ -314,7 +312,7 @@ def _require_alike(reference: Pixels, test: Pixels) -> None:
         raise ValueError(f"expected (H, W) or (H, W, 3) without alpha, not {reference.shape}")
 
 
-def _bands(height: int, rows: int = _BAND) -> Iterator[tuple[int, int]]:
+def _bands(height: int, rows: int) -> Iterator[tuple[int, int]]:
     for start in range(0, height, rows):
         yield start, min(start + rows, height)
 
@@ -326,6 +324,6 @@ def _at_least(pixels: Pixels, size: int) -> Pixels:
     return np.pad(pixels, [*missing, *[(0, 0)] * (pixels.ndim - 2)], mode="symmetric")
 
 
-def _luma(band: Pixels) -> NDArray[np.float32]:
+def _luma(band: Pixels) -> Plane:
     values = band.astype(np.float32)
     return values if band.ndim == 2 else np.asarray(cv2.transform(values, _LUMA[None]), np.float32)

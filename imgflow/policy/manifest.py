@@ -7,16 +7,19 @@ the enlargement.
 from __future__ import annotations
 
 import json
+import os
+import re
+import unicodedata
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
+    AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -24,19 +27,37 @@ from pydantic import (
 )
 
 from imgflow.errors import BadManifest
-from imgflow.policy.policy import AssetType, Criticality, Traits
-from imgflow.policy.yamlfile import explain, read_limited
+from imgflow.policy.policy import STRICT, AssetType, Criticality, Traits, Whole
+from imgflow.policy.yamlfile import (
+    explain,
+    read_limited,
+    require_small,
+    require_unicode,
+    shortened,
+)
 from imgflow.store.keys import PHOTO_SUFFIXES
 
-_MAX_BYTES = 1_000_000
 _MAX_COORDINATE = 1_000_000
+# Of the name of one file or folder, on the file systems of Linux.
+_MAX_NAME_BYTES = 255
 _SHA256 = r"^[0-9a-f]{64}$"
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in text):
+        raise ValueError("must not contain control characters or line breaks")
+    return text
+
 
 Coordinate = Annotated[float, Field(ge=0, le=_MAX_COORDINATE)]
+Length = Annotated[float, Field(ge=1, le=_MAX_COORDINATE)]
+Point = Annotated[tuple[Coordinate, Coordinate], Field(strict=False)]
+Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
 class Region(_Model):
@@ -44,9 +65,17 @@ class Region(_Model):
 
     x: Coordinate | None = None
     y: Coordinate | None = None
-    width: Annotated[float, Field(gt=0, le=_MAX_COORDINATE)] | None = None
-    height: Annotated[float, Field(gt=0, le=_MAX_COORDINATE)] | None = None
-    polygon: list[tuple[Coordinate, Coordinate]] | None = Field(None, min_length=3, max_length=1000)
+    width: Length | None = None
+    height: Length | None = None
+    polygon: list[Point] | None = Field(None, min_length=3, max_length=1000)
+
+    @field_validator("polygon")
+    @classmethod
+    def _has_an_area(cls, polygon: list[Point] | None) -> list[Point] | None:
+        # Not by the signed area, which is 0 for a bow tie too.
+        if polygon is not None and _on_a_line(np.array(polygon, np.float64)):
+            raise ValueError("must have an area: its corners lie on one line")
+        return polygon
 
     @model_validator(mode="after")
     def _is_one_shape(self) -> Region:
@@ -83,7 +112,9 @@ class Inpaint(_Model):
     """Fill what a mask file (white = fill) or a region marks."""
 
     op: Literal["inpaint"]
-    mask: str | None = Field(None, min_length=1, max_length=1000)
+    mask: Annotated[str, AfterValidator(_one_line)] | None = Field(
+        None, min_length=1, max_length=1000
+    )
     region: Region | None = None
     mask_image_sha256: str | None = Field(None, pattern=_SHA256)
     prompt: str | None = Field(None, max_length=2000)
@@ -104,7 +135,7 @@ class Upscale(_Model):
     """Enlarge by a factor, whatever the policy would decide."""
 
     op: Literal["upscale"]
-    scale: Literal[2, 3, 4]
+    scale: Annotated[Literal[2, 3, 4], Whole]
 
 
 Instruction = Annotated[RemoveText | Inpaint | Upscale, Field(discriminator="op")]
@@ -113,10 +144,10 @@ Instruction = Annotated[RemoveText | Inpaint | Upscale, Field(discriminator="op"
 class Manifest(_Model):
     """What is said of one photo. All fields are optional."""
 
-    version: Literal[1] = 1
-    job_id: str | None = Field(None, min_length=1, max_length=200)
+    version: Annotated[Literal[1], Whole] = 1
+    job_id: Label | None = None
     asset_type: AssetType | None = None
-    category: str | None = Field(None, min_length=1, max_length=200)
+    category: Label | None = None
     criticality: Criticality | None = None
     image_sha256: str | None = Field(None, pattern=_SHA256)
     steps: list[Instruction] = Field(default_factory=list, max_length=100)
@@ -127,11 +158,14 @@ class Manifest(_Model):
     def _is_web_address(cls, value: str | None) -> str | None:
         if value is None:
             return None
+        if not re.fullmatch(r"https?://[!-~]+", value, re.IGNORECASE):
+            raise ValueError("must be an http or https URL, in ASCII and without blanks")
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http or https URL")
-        if parts.username or parts.password:
+        _ = parts.port  # raises ValueError for one out of range
+        if "@" in parts.netloc:
             raise ValueError("must not carry a user name or password")
+        if not _HOST.fullmatch(parts.hostname or ""):
+            raise ValueError("must be an http or https URL with the name of a host")
         return value
 
     @model_validator(mode="after")
@@ -150,11 +184,13 @@ def find_manifest(photo: Path) -> Path | None:
     Raises BadManifest (code manifest_ambiguous) where `a.json` could belong to several photos.
     """
     exact = photo.with_name(photo.name + ".json")
-    if exact.is_file():
+    # os.path.isfile, because a photo's name may be too long to have ".json" behind it.
+    if os.path.isfile(exact):  # noqa: PTH113
         return exact
     by_stem = photo.with_suffix(".json")
-    if not by_stem.is_file():
-        return None
+    owner = photo.with_suffix("")
+    if not os.path.isfile(by_stem) or _is_photo(owner):  # noqa: PTH113
+        return None  # a.jpg.json beside a.jpg.png and a.jpg is that of a.jpg
     photos = sorted(_photos_of_stem(photo))
     if len(photos) > 1:
         raise BadManifest(
@@ -179,15 +215,17 @@ def read_manifest(path: Path) -> bytes:
 def parse_manifest(text: bytes, name: str) -> Manifest:
     """The manifest of a JSON text; `name` is what errors call it. Raises BadManifest."""
     try:
-        if len(text) > _MAX_BYTES:
-            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-        document = json.loads(text)
+        require_small(text)
+        document = json.loads(text, object_pairs_hook=_without_duplicates)
         if not isinstance(document, dict):
             raise ValueError("it must be a JSON object")
+        require_unicode(document)
         return Manifest.model_validate(document)
     except ValidationError as error:
         problem = explain(error, Manifest)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except ValueError as error:
         problem = str(error)
     raise BadManifest(
         "manifest_invalid",
@@ -199,15 +237,23 @@ def parse_manifest(text: bytes, name: str) -> Manifest:
 def mask_path(manifest: Path, mask: str) -> Path:
     """The file of a mask that a manifest names, which must lie in the manifest's folder tree.
 
-    Raises BadManifest (code mask_path_outside).
+    Raises BadManifest (codes mask_name_invalid, mask_path_outside).
     """
+    names = mask.split("/")
+    if "\0" in mask or any(len(os.fsencode(name)) > _MAX_NAME_BYTES for name in names):
+        raise BadManifest(
+            "mask_name_invalid",
+            f"the manifest {manifest} names the mask {shortened(mask)}, which no file can be called",
+            hint="Put the mask beside the manifest or in a folder below, and name it relative to it",
+        )
     folder = manifest.parent
     path = folder / mask
-    inside = path.resolve().is_relative_to(folder.resolve())
-    if PurePosixPath(mask).is_absolute() or "\0" in mask or not inside:
+    # os.path.realpath, because Path.resolve raises RuntimeError for a loop of links.
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    if mask.startswith("/") or not inside:
         raise BadManifest(
             "mask_path_outside",
-            f"the manifest {manifest} names the mask {mask!r}, which is not in its folder",
+            f"the manifest {manifest} names the mask {shortened(mask)}, which is not in its folder",
             hint="Put the mask beside the manifest or in a folder below, and name it relative to it",
         )
     return path
@@ -215,5 +261,22 @@ def mask_path(manifest: Path, mask: str) -> Path:
 
 def _photos_of_stem(photo: Path) -> Iterator[str]:
     for each in photo.parent.iterdir():
-        if each.stem == photo.stem and each.suffix.lower() in PHOTO_SUFFIXES:
+        if each.stem == photo.stem and _is_photo(each):
             yield each.name
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+
+
+def _on_a_line(points: NDArray[np.float64]) -> bool:
+    return bool(np.linalg.matrix_rank(points - points[0], tol=1e-6) < 2)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ValueError(f"the field {shortened(name)} stands twice")
+        fields[name] = value
+    return fields

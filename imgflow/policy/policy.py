@@ -10,12 +10,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from imgflow.errors import BadPolicy
 from imgflow.policy.yamlfile import explain, load_yaml, read_limited
@@ -23,12 +31,16 @@ from imgflow.policy.yamlfile import explain, load_yaml, read_limited
 AssetType = Literal["thumbnail", "web", "hero", "print", "social"]
 Criticality = Literal["low", "normal", "high"]
 Channel = Annotated[int, Field(ge=0, le=255)]
+# Strict alone is not enough for numbers in a Literal: True == 1 and 2.0 == 2.
+Whole = BeforeValidator(lambda value: str(value) if isinstance(value, bool | float) else value)
+# Text and numbers are not converted into each other; YAML and JSON have no tuples.
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown fields are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, for records and fingerprints."""
@@ -140,7 +152,7 @@ class RenditionSettings(Settings):
     quality: int = Field(88, ge=1, le=100, description="of lossy formats")
     dpi: int | None = Field(None, ge=1, le=2400, description="written into JPEG and PNG")
     background: tuple[Channel, Channel, Channel] = Field(
-        (255, 255, 255), description="behind transparent pixels in JPEG"
+        (255, 255, 255), strict=False, description="behind transparent pixels in JPEG"
     )
     max_bytes: int | None = Field(None, ge=1, description="larger files are not deliverable")
 
@@ -160,12 +172,42 @@ class RunSettings(Settings):
     image_timeout_s: float = Field(120.0, gt=0, description="an image that takes longer is stopped")
 
 
+# Told apart by form, so that a wrong value is explained once and not for each of the two.
+_ONE, _SEVERAL = Tag("one"), Tag("several")
+_ONE_OR_SEVERAL = Discriminator(lambda value: "several" if isinstance(value, list) else "one")
+_Category = Annotated[str, Field(min_length=1)]
+
+
 class Condition(Settings):
     """Which images a route is for: all of what is said must match; a list matches any of it."""
 
-    asset_type: AssetType | list[AssetType] | None = None
-    category: str | list[str] | None = None
-    criticality: Criticality | list[Criticality] | None = None
+    asset_type: (
+        Annotated[
+            Annotated[AssetType, _ONE] | Annotated[list[AssetType], _SEVERAL], _ONE_OR_SEVERAL
+        ]
+        | None
+    ) = None
+    category: (
+        Annotated[
+            Annotated[_Category, _ONE] | Annotated[list[_Category], _SEVERAL], _ONE_OR_SEVERAL
+        ]
+        | None
+    ) = None
+    criticality: (
+        Annotated[
+            Annotated[Criticality, _ONE] | Annotated[list[Criticality], _SEVERAL], _ONE_OR_SEVERAL
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Condition:
+        if not (self.asset_type or self.category or self.criticality):
+            raise ValueError(
+                "must name an asset_type, category or criticality; "
+                "what is for all images belongs outside of routes"
+            )
+        return self
 
     def matches(self, traits: Traits) -> bool:
         for name, value in traits.as_dict().items():
@@ -178,7 +220,11 @@ class Condition(Settings):
 
 
 class Route(Settings):
-    """A partial policy for some images."""
+    """A partial policy for some images.
+
+    `set` is nested like the policy itself: {"upscale": {"gates": {"psnr": 30}}}. Mappings are
+    merged field by field, lists are replaced.
+    """
 
     name: str = Field(min_length=1, max_length=100)
     when: Condition
@@ -206,7 +252,7 @@ _DEFAULT_ROUTES = [
 class Policy(Settings):
     """Everything that can be set. Routes are applied in their order; later ones win."""
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], Whole] = 1
     raw: RawSettings = RawSettings()
     detext: DetextSettings = DetextSettings()
     inpaint: InpaintSettings = InpaintSettings()
@@ -271,16 +317,20 @@ def load_policy(path: Path | None) -> Policy:
 
 
 def parse_policy(text: bytes, name: str) -> Policy:
-    """The policy of a YAML text; `name` is what errors call it. Raises BadPolicy."""
+    """The policy of a YAML text; `name` is what errors call it. Raises BadPolicy.
+
+    What the text leaves out is as in the defaults.
+    """
     try:
         document = load_yaml(text)
         if document is None:
             document = {}
         if not isinstance(document, dict):
-            raise ValueError(f"it must be a mapping of fields, not {type(document).__name__}")
-        return Policy.model_validate(document)
+            raise ValueError("it must be a mapping of fields")
+        # Merged as a route is: one gate in the file leaves the stage's other gates as they are.
+        return Policy.model_validate(_merged(Policy().model_dump(), document))
     except ValidationError as error:
-        problem = explain(error, Policy)
+        problem = explain(error, Policy, text)
     except ValueError as error:
         problem = str(error)
     raise BadPolicy(
@@ -294,11 +344,6 @@ def dump_policy(policy: Policy) -> str:
     """YAML that load_policy reads back."""
     text: str = yaml.safe_dump(policy.as_dict(), sort_keys=False, allow_unicode=True)
     return text
-
-
-@cache
-def asset_types() -> tuple[str, ...]:
-    return get_args(AssetType)
 
 
 def _with_route(policy: Policy, route: Route) -> Policy:

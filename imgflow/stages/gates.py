@@ -68,9 +68,9 @@ def repair_gates(
     probe = displaced_probe(before, mask, unclean, fill)
     note = "" if probe else "no clean ground for a probe in this photo"
     return [
-        gate("psnr", "psnr", probe and probe.psnr, thresholds.psnr, note),
-        gate("ssim", "ssim", probe and probe.ssim, thresholds.ssim, note),
-        gate("haarpsi", "haarpsi", probe and probe.haarpsi, thresholds.haarpsi, note),
+        gate("psnr", "psnr", probe.psnr if probe else None, thresholds.psnr, note),
+        gate("ssim", "ssim", probe.ssim if probe else None, thresholds.ssim, note),
+        gate("haarpsi", "haarpsi", probe.haarpsi if probe else None, thresholds.haarpsi, note),
         gate("edge_continuity", "edge_continuity", rim, thresholds.edge_continuity),
     ]
 

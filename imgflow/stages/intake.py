@@ -35,7 +35,7 @@ class Intake:
     key: ImageKey
     data: bytes = b""
     original: ObjectRef | None = None
-    manifest: Manifest = field(default_factory=Manifest)
+    manifest: Manifest = field(default_factory=lambda: Manifest())
     attachments: dict[str, str] = field(default_factory=dict)
     masks: dict[str, bytes] = field(default_factory=dict)
 
@@ -51,13 +51,13 @@ def take_in(
     try:
         photo = uploads.path_of(key)
     except BadPhoto as missing:
-        archived = store.get_record(catalog, key, Version.RAW)
-        if archived is None or archived.original_sha256 is None:
+        recorded = store.get_record(catalog, key, Version.RAW)
+        if recorded is None or recorded.original_sha256 is None:
             raise missing
-        return _from_archive(key, archived.original_sha256, archived.attachments, store)
+        return _from_archive(key, recorded.original_sha256, recorded.attachments, store)
 
     data = read_photo_bytes(photo, limits)
-    original = _reference(store.put_original(data), data)
+    original = archived(data, store)
     path = find_manifest(photo)
     if path is None:
         return Intake(key, data, original)
@@ -89,6 +89,11 @@ def _from_archive(key: ImageKey, sha256: str, attachments: dict[str, str], store
     text = files.pop(_MANIFEST, None)
     manifest = Manifest() if text is None else parse_manifest(text, f"the manifest of {key}")
     return Intake(key, data, _reference(sha256, data), manifest, attachments, files)
+
+
+def archived(data: bytes, store: Store) -> ObjectRef:
+    """Archive a photo's bytes before anything else is done with them."""
+    return _reference(store.put_original(data), data)
 
 
 def _reference(sha256: str, data: bytes) -> ObjectRef:

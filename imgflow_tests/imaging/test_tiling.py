@@ -43,9 +43,11 @@ def convolving(receptive: int, scale: int) -> Callable[[Pixels], Pixels]:
 def untiled(pixels: Pixels, engine: Callable[[Pixels], Pixels], pad: int, scale: int) -> Pixels:
     padded = pixels
     for axis in (0, 1):
-        mode = "reflect" if pixels.shape[axis] > 1 else "edge"
         widths = [(pad, pad) if i == axis else (0, 0) for i in range(3)]
-        padded = np.pad(padded, widths, mode=mode)
+        if pixels.shape[axis] > 1:
+            padded = np.pad(padded, widths, mode="reflect")
+        else:
+            padded = np.pad(padded, widths, mode="edge")
     crop = slice(pad * scale, -pad * scale)
     return engine(padded)[crop, crop]
 
@@ -155,7 +157,7 @@ def test_values_outside_the_range_are_clipped_for_integers_only() -> None:
 def test_blending_hides_tiles_that_disagree() -> None:
     def moody(tile: Pixels) -> Pixels:
         # Like a network with instance normalisation: brightness depends on the whole tile.
-        return tile - tile.mean() + 0.5
+        return np.asarray(tile - tile.mean() + 0.5)
 
     ramp = np.linspace(0, 1, 300, dtype=np.float32)
     pixels = np.repeat((ramp[:, None] * ramp)[:, :, None], 3, axis=2)
@@ -179,16 +181,16 @@ def test_seam_score_sees_steps_at_borders_only() -> None:
     assert seam_score(elsewhere, reference, plan) == 0
 
 
-class DeviceOutOfMemory(RuntimeError):
+class DeviceMemoryError(RuntimeError):
     """Stands for torch.OutOfMemoryError, a RuntimeError that is no MemoryError."""
 
 
-@pytest.mark.parametrize("error", [MemoryError, DeviceOutOfMemory])
+@pytest.mark.parametrize("error", [MemoryError, DeviceMemoryError])
 def test_out_of_memory_halves_the_tiles(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch = types.SimpleNamespace(OutOfMemoryError=DeviceOutOfMemory)
-    monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
+    torch = types.SimpleNamespace(OutOfMemoryError=DeviceMemoryError)
+    monkeypatch.setitem(sys.modules, "torch", torch)
     work = convolving(2, 2)
 
     def engine(tile: Pixels) -> Pixels:

@@ -1,0 +1,92 @@
+"""Runs of the line from a terminal, on the same instance that the Dagster UI shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from imgflow.defs.partitions import add_keys, known_keys
+from imgflow.defs.requests import batches
+from imgflow.defs.resources import Progress
+from imgflow.home import Home
+from imgflow.store.keys import ImageKey
+
+_SETTINGS = "dagster.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A run that was made. `error`: why it failed, empty if it did not."""
+
+    run_id: str
+    keys: tuple[str, ...]
+    error: str = ""
+
+
+def dagster_home(home: Home) -> Path:
+    """Dagster's folder: DAGSTER_HOME where that is set, else in the installation's folder.
+
+    The project's dagster.yaml is linked into it, so that there is one such file.
+    """
+    if os.environ.get("DAGSTER_HOME"):
+        return Path(os.environ["DAGSTER_HOME"])
+    folder = home.dagster
+    folder.mkdir(parents=True, exist_ok=True)
+    project, link = Path.cwd() / _SETTINGS, folder / _SETTINGS
+    if project.is_file() and not link.exists():
+        link.unlink(missing_ok=True)  # a link to a project that has moved
+        link.symlink_to(project)
+    return folder
+
+
+@contextmanager
+def instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    """The persistent Dagster instance of an installation."""
+    with dg.DagsterInstance.from_config(str(dagster_home(home))) as found:
+        yield found
+
+
+def announce(home: Home) -> int:
+    """Make partitions for all photos in the upload folder; returns how many were new."""
+    with instance(home) as found:
+        return add_keys(found, [key for key, _ in home.uploads.scan().photos])
+
+
+def launch(
+    keys: Sequence[ImageKey], home: Home, progress: Progress, *, force: bool = False
+) -> list[Launched]:
+    """Take images through all versions, in as many runs as the policy's batch size asks for."""
+    from imgflow.definitions import line_definitions
+
+    job = line_definitions(str(home.root), progress).resolve_job_def("rescue_photos")
+    size = home.policy().run.batch_size
+    launched = []
+    with instance(home) as found:
+        add_keys(found, keys)
+        for batch in batches([str(key) for key in keys], known_keys(found), size):
+            config = batch.run_config(force=force)
+            # The terminal has a progress bar; Dagster keeps the whole log.
+            config["loggers"] = {"console": {"config": {"log_level": "CRITICAL"}}}
+            result = job.execute_in_process(
+                instance=found, tags=batch.tags, run_config=config, raise_on_error=False
+            )
+            launched.append(Launched(result.run_id, batch.keys, _error(result)))
+    return launched
+
+
+def _error(result: dg.ExecuteInProcessResult) -> str:
+    if result.success:
+        return ""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            if data.error is not None:
+                return data.error.message.strip()
+    return "the run failed: see its log in the Dagster UI"

@@ -1,0 +1,1 @@
+"""A small catalog of photos, damaged as shops see it, whose undamaged truth is known."""

@@ -1,0 +1,119 @@
+"""Is this machine fit for the line, and what is to do if not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from imgflow.errors import ImgflowError
+from imgflow.home import Home
+from imgflow.lineage.environment import environment
+from imgflow.pool import cores
+
+_MIN_FREE_GIB = 2.0
+_MIN_MEMORY_GIB = 2.0
+_GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    status: Literal["ok", "warning", "failed"]
+    found: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine(home: Home) -> list[Finding]:
+    """All findings. A check that itself breaks is a finding, too."""
+    findings = []
+    for what, check in _CHECKS.items():
+        try:
+            findings += [Finding(what, status, found) for status, found in check(home)]
+        except (ImgflowError, OSError, ImportError) as error:
+            findings.append(Finding(what, "failed", str(error)))
+    return findings
+
+
+_Check = Iterator[tuple[Literal["ok", "warning", "failed"], str]]
+
+
+def _python(home: Home) -> _Check:
+    yield "ok", f"{platform.python_version()} on {platform.platform()}"
+
+
+def _processor(home: Home) -> _Check:
+    instructions = environment(1).instruction_set
+    yield "ok", f"{cores()} cores, {instructions}"
+
+
+def _memory(home: Home) -> _Check:
+    import psutil
+
+    free = psutil.virtual_memory().available / _GIB
+    needed = _MIN_MEMORY_GIB * (home.policy().run.workers or cores())
+    if free >= needed:
+        yield "ok", f"{free:.1f} GiB free"
+    else:
+        yield "warning", f"{free:.1f} GiB free, {needed:.0f} wanted: set run.workers lower"
+
+
+def _opencv(home: Home) -> _Check:
+    builds = [
+        dist.name
+        for dist in importlib.metadata.distributions()
+        if dist.name.lower().startswith("opencv-")
+    ]
+    if len(builds) == 1:
+        yield "ok", builds[0]
+    else:
+        yield "failed", f"exactly one OpenCV build may be installed, found: {', '.join(builds)}"
+
+
+def _ocr(home: Home) -> _Check:
+    from imgflow.engines.registry import Engines
+
+    detector = Engines().text_detector(home.policy().detext.detector)
+    yield "ok", detector.spec.code_version
+
+
+def _policy(home: Home) -> _Check:
+    policy = home.policy()
+    where = home.policy_file if home.policy_file.exists() else "defaults"
+    yield "ok", f"{where} (sha256 {policy.digest()[:12]})"
+
+
+def _folders(home: Home) -> _Check:
+    for folder in (home.uploads.root, home.store.root):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".doctor"
+        probe.write_bytes(b"")
+        probe.unlink()
+        yield "ok", f"{folder} can be written"
+
+
+def _disk(home: Home) -> _Check:
+    free = shutil.disk_usage(home.root).free / _GIB
+    if free >= _MIN_FREE_GIB:
+        yield "ok", f"{free:.1f} GiB free"
+    else:
+        yield "warning", f"only {free:.1f} GiB free, {_MIN_FREE_GIB:.0f} wanted: make room"
+
+
+_CHECKS: dict[str, Callable[[Home], _Check]] = {
+    "Python": _python,
+    "processor": _processor,
+    "memory": _memory,
+    "OpenCV": _opencv,
+    "text detector": _ocr,
+    "policy": _policy,
+    "folders": _folders,
+    "disk": _disk,
+}

@@ -1,0 +1,57 @@
+"""Where the photos of a catalog are, and why some of them wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+from imgflow.lineage.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A photo that stopped."""
+
+    key: str
+    version: str
+    verdict: str
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(slots=True)
+class Overview:
+    """counts: photos by the last version that they reached and its verdict."""
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    waiting: list[Waiting] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        counts = [
+            {"version": version, "verdict": verdict, "photos": count}
+            for (version, verdict), count in self.counts.items()
+        ]
+        return {"counts": counts, "waiting": [asdict(each) for each in self.waiting]}
+
+
+def overview(records: Iterable[Record]) -> Overview:
+    """The overview of a catalog's records, which come image by image in the order of the line."""
+    result = Overview()
+    for _, group in groupby(records, key=lambda record: record.key):
+        last = _frontier(list(group))
+        place = str(last.version), str(last.verdict)
+        result.counts[place] = result.counts.get(place, 0) + 1
+        if last.verdict.stops and last.reason is not None:
+            result.waiting.append(
+                Waiting(last.key, *place, last.reason.code, last.reason.message, last.reason.hint)
+            )
+    result.counts = dict(sorted(result.counts.items()))
+    return result
+
+
+def _frontier(records: list[Record]) -> Record:
+    """The version where a photo stopped, or else its last one."""
+    return next((record for record in records if record.verdict.stops), records[-1])
