@@ -101,22 +101,16 @@ def rescue(
     or stopped, later versions are not made. `intake`: what was given for the image, where that
     does not lie in the upload folder.
 
-    Raises StoreError where nothing can be recorded: disk full, store damaged.
+    Raises StoreError where nothing can be recorded: disk full, store unwritable.
     """
     passage = Passage(key)
     wanted = [version for version in Version if version in versions]
-    try:
-        limits = raw.limits(line.policy.raw)
-        intake = intake or take_in(key, line.catalog, line.store, line.uploads, limits)
-    except StoreError:
-        raise
-    except ImgflowError as error:
-        refused = Outcome(Verdict.QUARANTINED, reason=_reason(error))
-        work = _Work(wanted[0], _job(Intake(key), line), None)
-        passage.steps.append(Step(_commit(work, line, refused)[0]))
-        return passage
-
+    intake = intake or _taken_in(key, line)
     job = _job(intake, line)
+    if intake.problem is not None:
+        refused = Outcome(Verdict.QUARANTINED, reason=_reason(intake.problem))
+        passage.steps.append(Step(_commit(_Work(wanted[0], job, None), line, refused)[0]))
+        return passage
     picture: Picture | None = Picture(line.store, intake.original) if intake.original else None
     for version in Version:
         existing = line.store.get_record(line.catalog, key, version)
@@ -139,17 +133,21 @@ def rescue(
 def first_unmade(key: ImageKey, line: Line, versions: Sequence[Version]) -> Version | None:
     """The first of the given versions that `rescue` would have to make, or None.
 
-    Nothing is decoded or made. Raises what taking in the upload raises: BadPhoto, BadManifest.
+    Nothing is decoded or made. Raises StoreError.
     """
-    job = _job(
-        take_in(key, line.catalog, line.store, line.uploads, raw.limits(line.policy.raw)), line
-    )
+    intake = _taken_in(key, line)
+    if intake.problem is not None:
+        return next(version for version in Version if version in versions)
+    job = _job(intake, line)
     picture = Picture(line.store, job.original) if job.original else None
     for version in Version:
         record = line.store.get_record(line.catalog, key, version)
         if version in versions:
             work = _Work(version, job, picture)
-            work.fingerprint = _fingerprint(work)
+            try:
+                _identify(work)
+            except EngineUnavailable:
+                return version
             if record is None or not _still_good(record, work, line.store):
                 return version
         if record is None or record.output is None:
@@ -161,7 +159,7 @@ def first_unmade(key: ImageKey, line: Line, versions: Sequence[Version]) -> Vers
 
 def stop(key: ImageKey, line: Line, version: Version, reason: Reason) -> Passage:
     """Quarantine an image from outside: its worker died, or it took too long."""
-    work = _Work(version, _job(Intake(key), line), None)
+    work = _Work(version, _job(_taken_in(key, line), line), None)
     record, _ = _commit(work, line, Outcome(Verdict.QUARANTINED, reason=reason))
     return Passage(key, [Step(record)], crash=reason.message)
 
@@ -173,6 +171,7 @@ class _Work:
     version: Version
     job: Job
     picture: Picture | None
+    code_version: str = ""
     fingerprint: str = ""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.perf_counter)
@@ -188,17 +187,17 @@ def _make(
     """Make a version or find it made: its record, its picture, and a crash's traceback."""
     crash = ""
     try:
-        work.fingerprint = _fingerprint(work)
+        _identify(work)
         if existing is not None and not force and _still_good(existing, work, line.store):
             return existing, Picture(line.store, existing.output) if existing.output else None, ""
         if work.picture is None:
             raise RuntimeError(f"there is no picture to make {work.version} from")
         outcome = work.stage.run(work.picture, work.job)
-    except StoreError:
-        raise
     except EngineUnavailable as error:
         outcome = Outcome(Verdict.NEEDS_REVIEW, reason=_reason(error))
     except ImgflowError as error:
+        if _concerns_all(error):
+            raise
         outcome = Outcome(Verdict.QUARANTINED, reason=_reason(error))
     except Exception as error:
         crash = traceback.format_exc()
@@ -238,7 +237,7 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
         attachments=job.attachments,
         job_id=job.manifest.job_id,
         imgflow_version=__version__,
-        code_version=code_version(work.version, job.policy, line.engines),
+        code_version=work.code_version or f"{work.version}-{work.stage.code_version}",
         run_id=line.run_id,
         started_at=work.started,
         seconds=round(time.perf_counter() - work.clock, 4),
@@ -262,11 +261,26 @@ def crash_reason(error: BaseException, trace: str) -> Reason:
     """Why a photo stopped, for an error that imgflow did not foresee."""
     return Reason(
         code="crashed",
-        message=f"{type(error).__name__}: {error}",
+        message=_text(f"{type(error).__name__}: {error}"),
         hint="The photo is unharmed. Run it again; if it stops again, report the traceback",
-        traceback=trace,
+        traceback=_text(trace),
         transient=isinstance(error, (MemoryError, OSError, TimeoutError)),
     )
+
+
+def _taken_in(key: ImageKey, line: Line) -> Intake:
+    """What was given for an image; where that cannot be used, why. Raises StoreError."""
+    try:
+        return take_in(key, line.catalog, line.store, line.uploads, raw.limits(line.policy.raw))
+    except ImgflowError as error:
+        if _concerns_all(error):
+            raise
+        return Intake(key, problem=error)
+
+
+def _concerns_all(error: ImgflowError) -> bool:
+    """Whether nothing can be recorded any more. A damaged object stops its image only."""
+    return isinstance(error, StoreError) and error.code in ("disk_full", "store_unwritable")
 
 
 def _job(intake: Intake, line: Line) -> Job:
@@ -293,16 +307,20 @@ def _informed(job: Job, record: Record) -> Job:
     return replace(job, rights=Rights(**record.rights), known_hashes=known)
 
 
-def _fingerprint(work: _Work) -> str:
-    """Hash of everything that decides a version's output."""
+def _identify(work: _Work) -> None:
+    """Set the code version and the fingerprint: a hash of all that decides a version's output.
+
+    Raises EngineUnavailable.
+    """
+    work.code_version = code_version(work.version, work.job.policy, work.job.engines)
     depends = {
         "version": work.version,
         "input": work.picture.ref.sha256 if work.picture else None,
-        "code": code_version(work.version, work.job.policy, work.job.engines),
+        "code": work.code_version,
         "settings": work.stage.settings(work.job.policy),
         "asked": work.stage.asked(work.job),
     }
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    work.fingerprint = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
 def _still_good(existing: Record, work: _Work, store: Store) -> bool:
@@ -352,4 +370,9 @@ def _withdraw(replaced: Record, record: Record, store: Store) -> None:
 
 
 def _reason(error: ImgflowError) -> Reason:
-    return Reason(code=error.code, message=error.what, hint=error.hint)
+    return Reason(code=error.code, message=_text(error.what), hint=_text(error.hint))
+
+
+def _text(message: str) -> str:
+    """A message as JSON can hold it: paths in it may have bytes that are not UTF-8."""
+    return message.encode("utf-8", "backslashreplace").decode()

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from imgflow.bench.commands import app as bench_app
 from imgflow.errors import ImgflowError
 from imgflow.home import CATALOG, Home
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 policy_app = typer.Typer(help="The policy: what is repaired, with what, within which limits.")
 app.add_typer(policy_app, name="policy", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 out = Console()
 err = Console(stderr=True)
@@ -85,10 +87,12 @@ def dev(
     }
     out.print(f"Dagster UI: http://{host}:{port}  (Ctrl+C stops it)")
     command = [
-        sys.executable, "-m", "dagster", "dev",
-        "--workspace", str(workspace), "--port", str(port), "--host", host,
+        sys.executable, "-W", "ignore", "-m", "dagster", "dev",
+        "--workspace", str(workspace.absolute()), "--port", str(port), "--host", host,
     ]  # fmt: skip
-    raise typer.Exit(subprocess.call(command, env=environment))  # noqa: S603
+    # In Dagster's own folder, where its dagster.yaml is the one in force.
+    folder = environment["DAGSTER_HOME"]
+    raise typer.Exit(subprocess.call(command, env=environment, cwd=folder))  # noqa: S603
 
 
 @app.command()
@@ -212,11 +216,14 @@ def policy_check(
     from imgflow.policy.policy import load_policy
 
     home = Home.find()
-    path = path or home.policy_file
+    if path is None and home.policy_file.exists():
+        path = home.policy_file
     policy = load_policy(path)
     for version in Version:  # the engines that it names exist
         code_version(version, policy, Engines())
-    out.print(f"[green]valid[/green] {escape(str(path))} (sha256 {policy.digest()[:12]})")
+    out.print(
+        f"[green]valid[/green] {escape(str(path or 'the defaults'))} (sha256 {policy.digest()[:12]})"
+    )
 
 
 @app.command()

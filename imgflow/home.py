@@ -1,4 +1,4 @@
-"""Where an installation keeps its things: one folder, `data/` unless IMGFLOW_HOME says otherwise."""
+"""Where an installation keeps its things: `data/`, or the folder that IMGFLOW_HOME names."""
 
 from __future__ import annotations
 

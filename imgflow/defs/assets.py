@@ -84,7 +84,7 @@ def rescue(
     selected = {key.to_user_string() for key in context.selected_asset_keys}
     order = Order(
         home=home.home(),
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         versions=tuple(version for version in Version if version in selected),
         force=config.force,
     )

@@ -88,5 +88,6 @@ def _error(result: dg.ExecuteInProcessResult) -> str:
             if data.user_failure_data is not None and data.user_failure_data.description:
                 return data.user_failure_data.description
             if data.error is not None:
-                return data.error.message.strip()
+                # The outermost error only says that the op failed.
+                return (data.error.cause or data.error).message.strip()
     return "the run failed: see its log in the Dagster UI"

@@ -111,12 +111,12 @@ def _keep(path: Path, data: bytes) -> None:
 def _date_stamp() -> _Upload:
     photo = _source("motorcycle_left.png")
     layer = _layer(photo)
-    _write(layer, (photo.width - 24, photo.height - 20), "'24  3 17", 34, _ORANGE, anchor="rs")
+    _write(layer, (photo.width - 22, photo.height - 9), "'24  3 17", 30, _ORANGE, anchor="rs")
     glow = layer.filter(ImageFilter.GaussianBlur(0.7))
     return _Upload(
         name="motorcycle-date-stamp.jpg",
         title="date stamp",
-        expected="The orange date is gone; the garage floor goes on underneath",
+        expected="The orange date is gone; the maker's name on the motorcycle stays",
         data=_jpeg(_composed(photo, glow), 95),
         truth=photo,
         beside={},
@@ -180,7 +180,7 @@ def _squeezed() -> _Upload:
         name="rocket-squeezed.jpg",
         title="small copy, JPEG quality 30",
         expected="Enlarged; the block pattern softens but cannot vanish by interpolation",
-        data=_jpeg(_scaled(photo, 0.5), 30),
+        data=_jpeg(_scaled(photo, 0.5), 30, subsampling="4:2:0"),
         truth=photo,
         beside={},
     )
@@ -281,7 +281,7 @@ def _cut_out() -> _Upload:
     draw.ellipse((170, 14, 416, 300), fill=255)
     photo.putalpha(shape.filter(ImageFilter.GaussianBlur(1)))
     layer = _layer(photo)
-    _write(layer, (276, 352), "ESPRESSO SET", 26, _WHITE, anchor="ms")
+    _write(layer, (276, 352), "ESPRESSO SET", 26, _WHITE, anchor="ms", outline=2)
     return _Upload(
         name="espresso-cut-out.png",
         title="transparent cut-out with a caption",
@@ -376,7 +376,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _jpeg(image: Image.Image, quality: int, **options: Any) -> bytes:
-    return _encoded(image, "JPEG", quality=quality, subsampling="4:2:0", **options)
+    return _encoded(image, "JPEG", quality=quality, **{"subsampling": "4:4:4", **options})
 
 
 def _encoded(image: Image.Image, format: str, **options: Any) -> bytes:

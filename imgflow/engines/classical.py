@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.spec import EngineSpec
+from imgflow.imaging.colour import data_range
 
 # Any pixel that a diffusion fill reads lies within this many pixels of the hole.
 _INPAINT_RADIUS = 3
@@ -71,7 +72,7 @@ class BiharmonicFill:
     ) -> NDArray[np.generic]:
         from skimage.restoration import inpaint_biharmonic
 
-        top = np.iinfo(pixels.dtype).max
+        top = data_range(pixels.dtype)
         filled = inpaint_biharmonic(
             pixels.astype(np.float64) / top, mask > 0, split_into_regions=True, channel_axis=-1
         )
@@ -108,7 +109,8 @@ class Lanczos:
         around = np.ones((3, 3), np.uint8)
         low = cv2.resize(cv2.erode(tile, around), size, interpolation=cv2.INTER_NEAREST)
         high = cv2.resize(cv2.dilate(tile, around), size, interpolation=cv2.INTER_NEAREST)
-        return np.clip(large, low, high).reshape(size[1], size[0], tile.shape[2])
+        clamped = np.clip(large, low, high).reshape(size[1], size[0], tile.shape[2])
+        return np.asarray(clamped, np.float32)
 
 
 class UnsharpMask:

@@ -36,12 +36,15 @@ class Engines:
 
     def register_filler(self, name: str, make: Callable[[], Filler]) -> None:
         self._fillers[name] = make
+        self._forget("filler", name)
 
     def register_text_detector(self, name: str, make: Callable[[], TextDetector]) -> None:
         self._text_detectors[name] = make
+        self._forget("text_detector", name)
 
     def register_upscaler(self, name: str, make: Callable[[int], Upscaler]) -> None:
         self._upscalers[name] = make
+        self._forget("upscaler", name)
 
     def text_detector(self, name: str) -> TextDetector:
         """Raises EngineUnavailable for a name that is not registered."""
@@ -56,6 +59,9 @@ class Engines:
         """Raises EngineUnavailable for a name that is not registered, or a scale it has not."""
         make = _find(self._upscalers, name, "upscaler")
         return self._make(("upscaler", name, str(scale)), lambda: make(scale))
+
+    def _forget(self, kind: str, name: str) -> None:
+        self._made = {key: each for key, each in self._made.items() if key[:2] != (kind, name)}
 
     def _make(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         if key not in self._made:

@@ -87,7 +87,7 @@ def dilate(mask: Mask, radius: int) -> Mask:
     if radius <= 0:
         return mask
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return cv2.dilate(mask, disc)
+    return np.asarray(cv2.dilate(mask, disc), np.uint8)
 
 
 def mask_box(mask: Mask) -> Box | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,6 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     ValidationError,
@@ -27,7 +25,7 @@ from pydantic import (
 )
 
 from imgflow.errors import BadManifest
-from imgflow.policy.policy import STRICT, AssetType, Criticality, Traits, Whole
+from imgflow.policy.policy import STRICT, AssetType, Criticality, Line, Traits, Whole
 from imgflow.policy.yamlfile import (
     explain,
     read_limited,
@@ -44,16 +42,10 @@ _SHA256 = r"^[0-9a-f]{64}$"
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
-def _one_line(text: str) -> str:
-    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in text):
-        raise ValueError("must not contain control characters or line breaks")
-    return text
-
-
 Coordinate = Annotated[float, Field(ge=0, le=_MAX_COORDINATE)]
 Length = Annotated[float, Field(ge=1, le=_MAX_COORDINATE)]
 Point = Annotated[tuple[Coordinate, Coordinate], Field(strict=False)]
-Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+Label = Annotated[Line, Field(min_length=1, max_length=200)]
 
 
 class _Model(BaseModel):
@@ -92,8 +84,11 @@ class Region(_Model):
         """(N, 2) corners as x, y. A rectangle's last pixel lies inside it."""
         if self.polygon is not None:
             return np.array(self.polygon, np.float64)
-        assert self.x is not None and self.y is not None  # the validator saw to it
-        assert self.width is not None and self.height is not None
+        # The validator saw to it.
+        assert self.x is not None
+        assert self.y is not None
+        assert self.width is not None
+        assert self.height is not None
         right, bottom = self.x + self.width - 1, self.y + self.height - 1
         return np.array(
             [(self.x, self.y), (right, self.y), (right, bottom), (self.x, bottom)], np.float64
@@ -112,9 +107,7 @@ class Inpaint(_Model):
     """Fill what a mask file (white = fill) or a region marks."""
 
     op: Literal["inpaint"]
-    mask: Annotated[str, AfterValidator(_one_line)] | None = Field(
-        None, min_length=1, max_length=1000
-    )
+    mask: Line | None = Field(None, min_length=1, max_length=1000)
     region: Region | None = None
     mask_image_sha256: str | None = Field(None, pattern=_SHA256)
     prompt: str | None = Field(None, max_length=2000)
@@ -218,7 +211,7 @@ def parse_manifest(text: bytes, name: str) -> Manifest:
         require_small(text)
         document = json.loads(text, object_pairs_hook=_without_duplicates)
         if not isinstance(document, dict):
-            raise ValueError("it must be a JSON object")
+            raise ValueError("it must be a JSON object")  # noqa: TRY004 - as all of them
         require_unicode(document)
         return Manifest.model_validate(document)
     except ValidationError as error:
@@ -241,22 +234,21 @@ def mask_path(manifest: Path, mask: str) -> Path:
     """
     names = mask.split("/")
     if "\0" in mask or any(len(os.fsencode(name)) > _MAX_NAME_BYTES for name in names):
-        raise BadManifest(
-            "mask_name_invalid",
-            f"the manifest {manifest} names the mask {shortened(mask)}, which no file can be called",
-            hint="Put the mask beside the manifest or in a folder below, and name it relative to it",
-        )
-    folder = manifest.parent
-    path = folder / mask
+        raise _bad_mask("mask_name_invalid", manifest, mask, "which no file can be called")
+    path = manifest.parent / mask
     # os.path.realpath, because Path.resolve raises RuntimeError for a loop of links.
-    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-    if mask.startswith("/") or not inside:
-        raise BadManifest(
-            "mask_path_outside",
-            f"the manifest {manifest} names the mask {shortened(mask)}, which is not in its folder",
-            hint="Put the mask beside the manifest or in a folder below, and name it relative to it",
-        )
+    folder = os.path.realpath(manifest.parent)
+    if mask.startswith("/") or not Path(os.path.realpath(path)).is_relative_to(folder):
+        raise _bad_mask("mask_path_outside", manifest, mask, "which is not in its folder")
     return path
+
+
+def _bad_mask(code: str, manifest: Path, mask: str, why: str) -> BadManifest:
+    return BadManifest(
+        code,
+        f"the manifest {manifest} names the mask {shortened(mask)}, {why}",
+        hint="Put the mask beside the manifest or in a folder below, and name it relative to it",
+    )
 
 
 def _photos_of_stem(photo: Path) -> Iterator[str]:

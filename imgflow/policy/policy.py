@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,6 +33,15 @@ from imgflow.policy.yamlfile import explain, load_yaml, read_limited
 AssetType = Literal["thumbnail", "web", "hero", "print", "social"]
 Criticality = Literal["low", "normal", "high"]
 Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in text):
+        raise ValueError("must not contain control characters or line breaks")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
 # Strict alone is not enough for numbers in a Literal: True == 1 and 2.0 == 2.
 Whole = BeforeValidator(lambda value: str(value) if isinstance(value, bool | float) else value)
 # Text and numbers are not converted into each other; YAML and JSON have no tuples.
@@ -106,8 +117,8 @@ class DetextSettings(Settings):
     mode: Literal["all", "none"] = Field(
         "all", description="all: remove all text; none: only what a manifest asks for"
     )
-    detector: str = Field("rapidocr", description="text detector engine")
-    fill: str = Field("telea", description="fill engine")
+    detector: Line = Field("rapidocr", description="text detector engine")
+    fill: Line = Field("telea", description="fill engine")
     min_confidence: float = Field(0.5, ge=0, le=1, description="least OCR confidence")
     mask_confidence: float = Field(
         0.35, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
@@ -123,7 +134,7 @@ class DetextSettings(Settings):
 class InpaintSettings(Settings):
     """How regions that a manifest names are filled."""
 
-    fill: str = Field("telea", description="fill engine")
+    fill: Line = Field("telea", description="fill engine")
     context: int = Field(64, ge=4, le=2048, description="pixels around a hole that a fill sees")
     feather: int = Field(4, ge=0, le=64, description="pixels over which a fill is joined")
     gates: RepairGates = RepairGates(psnr=14.0, ssim=0.35, haarpsi=0.25)
@@ -132,8 +143,8 @@ class InpaintSettings(Settings):
 class UpscaleSettings(Settings):
     """When and how a photo is enlarged or sharpened."""
 
-    engine: str = Field("lanczos", description="enlarging engine")
-    sharpener: str = Field("unsharp", description="engine for soft photos, at their own size")
+    engine: Line = Field("lanczos", description="enlarging engine")
+    sharpener: Line = Field("unsharp", description="engine for soft photos, at their own size")
     min_long_side: int = Field(1000, ge=1, description="photos smaller than this are enlarged")
     max_scale: int = Field(4, ge=1, le=4, description="largest enlargement; 1: never")
     max_output_pixels: int = Field(100_000_000, ge=1, description="most pixels of a result")
@@ -175,7 +186,7 @@ class RunSettings(Settings):
 # Told apart by form, so that a wrong value is explained once and not for each of the two.
 _ONE, _SEVERAL = Tag("one"), Tag("several")
 _ONE_OR_SEVERAL = Discriminator(lambda value: "several" if isinstance(value, list) else "one")
-_Category = Annotated[str, Field(min_length=1)]
+_Category = Annotated[Line, Field(min_length=1)]
 
 
 class Condition(Settings):
@@ -226,7 +237,7 @@ class Route(Settings):
     merged field by field, lists are replaced.
     """
 
-    name: str = Field(min_length=1, max_length=100)
+    name: Line = Field(min_length=1, max_length=100)
     when: Condition
     set: dict[str, Any] = Field(description="the parts of the policy that differ")
 
@@ -326,7 +337,7 @@ def parse_policy(text: bytes, name: str) -> Policy:
         if document is None:
             document = {}
         if not isinstance(document, dict):
-            raise ValueError("it must be a mapping of fields")
+            raise ValueError("it must be a mapping of fields")  # noqa: TRY004 - as all of them
         # Merged as a route is: one gate in the file leaves the stage's other gates as they are.
         return Policy.model_validate(_merged(Policy().model_dump(), document))
     except ValidationError as error:

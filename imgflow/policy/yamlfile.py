@@ -36,10 +36,10 @@ class _Loader(yaml.SafeLoader):
     on, off, 12:30 and << are text too. Aliases, tags and keys that stand twice are refused.
     """
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise _error("aliases (*name) are not allowed", event)
         if getattr(event, "tag", None) is not None:
@@ -209,18 +209,20 @@ def _line(yaml_text: bytes, path: Sequence[int | str]) -> int | None:
     node = yaml.compose(yaml_text, Loader=_Loader)
     line = None
     for part in path:
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
+        if isinstance(node, yaml.SequenceNode):
+            inner = [(each, each) for each in node.value][int(part) :]
         elif isinstance(node, yaml.MappingNode):
-            pair = next((each for each in node.value if each[0].value == str(part)), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
+            inner = [pair for pair in node.value if pair[0].value == str(part)]
+        else:
+            break
+        if not inner:
+            break
+        line, node = inner[0][0].start_mark.line + 1, inner[0][1]
     return line
 
 
-def _error(problem: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+def _error(problem: str, at: Any) -> yaml.MarkedYAMLError:
+    """at: the event or node."""
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 

@@ -33,8 +33,9 @@ class Fill:
 def fill_holes(pixels: NDArray[Any], mask: Mask, fill: Fill) -> NDArray[Any]:
     """A copy of (H, W, 3|4) pixels with the holes of `mask` (H, W; 255 = fill) filled.
 
-    Each hole is cut out with its context; holes nearer than that share a crop. Pixels outside the mask and the alpha channel stay bit-exact. Transparent pixels are never
-    read: what is under them is garbage.
+    Each hole is cut out with its context; holes nearer than that share a crop. Pixels outside
+    the mask and the alpha channel stay bit-exact. Transparent pixels are never read: what is
+    under them is garbage. Raises ValueError for an engine that returns another shape or dtype.
     """
     height, width = mask.shape
     result = pixels.copy()

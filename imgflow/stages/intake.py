@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imgflow.errors import BadManifest, BadPhoto
+from imgflow.errors import BadManifest, BadMask, BadPhoto, ImgflowError, StoreError
 from imgflow.imaging.decode import DecodeLimits, read_photo_bytes, sniff_format
 from imgflow.lineage.record import ObjectRef, Version
 from imgflow.policy.manifest import (
@@ -38,6 +38,8 @@ class Intake:
     manifest: Manifest = field(default_factory=lambda: Manifest())
     attachments: dict[str, str] = field(default_factory=dict)
     masks: dict[str, bytes] = field(default_factory=dict)
+    problem: ImgflowError | None = None
+    """Why the manifest or a mask cannot be used; what was archived is named all the same."""
 
 
 def take_in(
@@ -46,31 +48,51 @@ def take_in(
     """Read and archive an upload with what lies beside it.
 
     An upload that is gone is taken from the archive, where an earlier run put it: deleting from
-    the upload folder loses nothing. Raises BadPhoto, BadManifest, BadMask, StoreError.
+    the upload folder loses nothing. What is wrong beside the photo is the intake's `problem`.
+    Raises BadPhoto, StoreError.
     """
     try:
         photo = uploads.path_of(key)
     except BadPhoto as missing:
         recorded = store.get_record(catalog, key, Version.RAW)
-        if recorded is None or recorded.original_sha256 is None:
+        if missing.code != "not_found" or recorded is None or recorded.original_sha256 is None:
             raise missing
         return _from_archive(key, recorded.original_sha256, recorded.attachments, store)
 
     data = read_photo_bytes(photo, limits)
-    original = archived(data, store)
-    path = find_manifest(photo)
-    if path is None:
-        return Intake(key, data, original)
+    intake = Intake(key, data, archived(data, store))
+    try:
+        path = find_manifest(photo)
+        return intake if path is None else _with_manifest(intake, path, store, limits)
+    except StoreError:
+        raise
+    except ImgflowError as error:
+        return replace(intake, problem=error)
+
+
+def _with_manifest(intake: Intake, path: Path, store: Store, limits: DecodeLimits) -> Intake:
     text = read_manifest(path)
-    attachments = {_MANIFEST: store.put_original(text)}
+    intake.attachments[_MANIFEST] = store.put_original(text)
     manifest = parse_manifest(text, str(path))
-    _require_same_photo(manifest, path, original)
-    masks = {}
+    assert intake.original is not None  # it was archived first
+    _require_same_photo(manifest, path, intake.original)
     for step in manifest.steps:
         if isinstance(step, Inpaint) and step.mask is not None:
-            masks[step.mask] = read_photo_bytes(mask_path(path, step.mask), limits)
-            attachments[step.mask] = store.put_original(masks[step.mask])
-    return Intake(key, data, original, manifest, attachments, masks)
+            data = _read_mask(path, step.mask, limits)
+            intake.masks[step.mask] = data
+            intake.attachments[step.mask] = store.put_original(data)
+    return replace(intake, manifest=manifest)
+
+
+def _read_mask(manifest: Path, mask: str, limits: DecodeLimits) -> bytes:
+    try:
+        return read_photo_bytes(mask_path(manifest, mask), limits)
+    except BadPhoto as error:
+        raise BadMask(
+            "mask_unreadable",
+            f"the mask {mask} that the manifest {manifest} names cannot be read: {error.what}",
+            hint=error.hint,
+        ) from error
 
 
 def _require_same_photo(manifest: Manifest, path: Path, original: ObjectRef) -> None:
@@ -87,8 +109,13 @@ def _from_archive(key: ImageKey, sha256: str, attachments: dict[str, str], store
     data = store.read_original(sha256)
     files = {name: store.read_original(each) for name, each in attachments.items()}
     text = files.pop(_MANIFEST, None)
-    manifest = Manifest() if text is None else parse_manifest(text, f"the manifest of {key}")
-    return Intake(key, data, _reference(sha256, data), manifest, attachments, files)
+    intake = Intake(key, data, _reference(sha256, data), attachments=attachments, masks=files)
+    if text is None:
+        return intake
+    try:
+        return replace(intake, manifest=parse_manifest(text, f"of {key}"))
+    except BadManifest as error:
+        return replace(intake, problem=error)
 
 
 def archived(data: bytes, store: Store) -> ObjectRef:

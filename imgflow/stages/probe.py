@@ -62,12 +62,15 @@ def displaced_probe(
             continue
         place = box.moved(*shift)
         window = place.padded(fill.context, *mask.shape)
-        ground = np.ascontiguousarray(pixels[window.slices])
-        hole = np.zeros(ground.shape[:2], np.uint8)
-        inner = place.moved(-window.top, -window.left)
-        hole[inner.slices] = mask[box.slices]
-        repaired = fill_holes(ground, hole, fill)
-        results.append(_compare(ground, repaired, hole))
+        truth = np.ascontiguousarray(pixels[window.slices])
+        hole = np.zeros(truth.shape[:2], np.uint8)
+        inner = place.moved(-window.top, -window.left).slices
+        hole[inner] = mask[box.slices]
+        # What is to go is laid over the truth: an engine that copies its input must not shine.
+        damaged = truth.copy()
+        marked = hole[inner] > 0
+        damaged[inner][:, :, :3][marked] = pixels[box.slices][:, :, :3][marked]
+        results.append(_compare(truth, fill_holes(damaged, hole, fill), hole))
     if not results:
         return None
     decibels, similarities, haar = zip(*results, strict=True)

@@ -17,6 +17,7 @@ from imgflow.lineage.record import GateResult, ObjectRef, Rendition, Verdict
 from imgflow.policy.policy import RenditionSettings
 from imgflow.stages.gates import judge
 from imgflow.stages.stage import Job, Outcome, Picture, Stage
+from imgflow.store.keys import ImageKey
 
 MEDIA_TYPES = {
     "jpeg": "image/jpeg",
@@ -50,7 +51,7 @@ def publish(picture: Picture, job: Job) -> Outcome:
         renditions.append(
             Rendition(
                 name=settings.name,
-                path=f"{job.key.relative_path}/{settings.name}{_SUFFIXES[settings.format]}",
+                path=f"{_folder(job.key)}/{settings.name}{_SUFFIXES[settings.format]}",
                 object=ObjectRef(
                     sha256=job.store.put_object(data, media_type),
                     media_type=media_type,
@@ -71,6 +72,15 @@ def publish(picture: Picture, job: Job) -> Outcome:
     )
     outcome = Outcome(Verdict.PUBLISHED, renditions=tuple(renditions))
     return judge(outcome, (deliverable,), accept_artifacts=False)
+
+
+def _folder(key: ImageKey) -> str:
+    path = str(key.relative_path)
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # a record is text: such a name stays as its key writes it
+        return str(key)
+    return path
 
 
 def fit(pixels: NDArray[Any], long_side: int) -> NDArray[np.uint8]:

@@ -43,5 +43,6 @@ STAGE = Stage(
     run=raw,
     settings=lambda policy: policy.raw.as_dict(),
     engines=lambda policy, engines: [],
-    asked=lambda job: [],
+    # The raw record names the archived manifest and masks: it must follow them.
+    asked=lambda job: [job.attachments],
 )

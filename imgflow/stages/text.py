@@ -156,7 +156,7 @@ def _look_closely(
     large = cv2.resize(
         stretch_contrast(crop), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC
     )
-    return [_placed(region, box, zoom) for region in detector.detect(large)]
+    return [_placed(region, box, zoom) for region in detector.detect(np.asarray(large, np.uint8))]
 
 
 def _placed(region: TextRegion, box: Box, zoom: float) -> TextRegion:

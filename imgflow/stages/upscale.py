@@ -37,13 +37,8 @@ def upscale(picture: Picture, job: Job) -> Outcome:
     scale = asked or wanted_scale(height, width, settings)
     if scale > 1:
         name, requested_by = settings.engine, job.requester if asked else "policy"
-        why = (
-            f"asked for x{scale}"
-            if asked
-            else (
-                f"the long side has {max(height, width)} pixels, {settings.min_long_side} are wanted"
-            )
-        )
+        wanted = f"x{scale}" if asked else f"{settings.min_long_side} pixels"
+        why = f"the long side has {max(height, width)} pixels, {wanted} asked for"
     elif measured.sharpness < settings.sharpen_below and measured.noise < settings.noise_limit:
         name, requested_by = settings.sharpener, "policy"
         why = f"soft (sharpness {measured.sharpness:.2f}) and clean (noise {measured.noise:.1f})"

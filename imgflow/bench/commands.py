@@ -1,0 +1,67 @@
+"""`imgflow bench ...`: the figures of the README."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(help="Measure what the README claims.", no_args_is_help=True)
+out = Console()
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last.")]
+
+_IMPORT = "import time; t = time.perf_counter(); import imgflow.definitions as d; import sys; \
+print(time.perf_counter() - t, 'torch' in sys.modules)"
+
+
+@app.command()
+def memory(
+    width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 8000,
+    height: Annotated[int, typer.Option(min=64, help="Pixels.")] = 6000,
+    as_json: Json = False,
+) -> None:
+    """Peak memory of one worker that takes a very large photo through all stages."""
+    from imgflow.bench.memory import as_json as line
+    from imgflow.bench.memory import bench_memory
+
+    rows = bench_memory(width, height)
+    table = Table("stage", "verdict", "seconds", title=f"{width} x {height} pixels, one worker")
+    for row in rows[1:]:
+        table.add_row(row.stage, row.verdict, f"{row.seconds:.2f}")
+    out.print(table)
+    out.print(
+        f"peak resident memory {rows[-1].peak_mb:.0f} MB, libraries included "
+        f"({rows[0].peak_mb:.0f} MB before the first photo)"
+    )
+    if as_json:
+        print(json.dumps(line(rows, width, height)))
+
+
+@app.command("import")
+def import_time(
+    times: Annotated[int, typer.Option(min=1, help="Fresh processes to measure.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Seconds that Dagster waits for `import imgflow.definitions`, in fresh processes."""
+    seconds, torch = [], False
+    for _ in range(times):
+        found = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True
+        )
+        elapsed, loaded = found.stdout.split()
+        seconds.append(float(elapsed))
+        torch = torch or loaded == "True"
+    median = statistics.median(seconds)
+    out.print(
+        f"import imgflow.definitions: median {median:.2f} s, slowest {max(seconds):.2f} s "
+        f"of {times}; torch loaded: {'yes' if torch else 'no'}"
+    )
+    if as_json:
+        print(json.dumps({"median_s": median, "slowest_s": max(seconds), "torch": torch}))

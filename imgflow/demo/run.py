@@ -1,0 +1,96 @@
+"""The demo: a damaged catalog through the real line, judged against the known truth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from imgflow.chain import Passage
+from imgflow.defs.launch import launch
+from imgflow.defs.resources import Progress
+from imgflow.demo.catalog import DemoPhoto, build_catalog
+from imgflow.demo.outcome import Outcome, compare, shown
+from imgflow.gallery import gallery_row, render_gallery
+from imgflow.home import CATALOG, Home
+from imgflow.lineage.record import Record, Verdict, Version
+from imgflow.store.store import Store
+
+_COLOURS = {
+    Verdict.PUBLISHED: "green",
+    Verdict.ACCEPTED_WITH_ARTIFACTS: "yellow",
+    Verdict.NEEDS_REVIEW: "yellow",
+    Verdict.QUARANTINED: "red",
+}
+
+
+def run_demo(home: Home, out: Console) -> bool:
+    """Build the catalog, run it through Dagster, print the table and write the gallery.
+
+    True if the line did its work: photos that it stopped on purpose count as work done.
+    """
+    folder = home.root / "demo"
+    photos = build_catalog(home.uploads.root, folder / "truth")
+    out.print(f"{len(photos)} damaged photos dropped into {home.uploads.root / 'demo'}")
+
+    class Bar(Progress):
+        def passed(self, passage: Passage) -> None:
+            bar.advance(task)
+
+    with ProgressBar(console=out, transient=True) as bar:
+        task = bar.add_task("through the line", total=len(photos))
+        runs = launch([photo.key for photo in photos], home, Bar())
+    errors = [run.error for run in runs if run.error]
+
+    store = home.store
+    records = {photo.key: _records(photo, store) for photo in photos}
+    outcomes = [compare(photo, store, records[photo.key]) for photo in photos]
+    out.print(_table(outcomes))
+    gallery = folder / "gallery.html"
+    rows = [gallery_row(store, records[photo.key], photo.title) for photo in photos]
+    gallery.write_text(render_gallery(rows), encoding="utf-8")
+    for error in errors:
+        out.print(f"[red]error[/red] {escape(error)}", soft_wrap=True)
+    out.print(f"Gallery, before and after: file://{gallery.absolute()}", soft_wrap=True)
+    out.print(f"Published files:           {_published(home)}", soft_wrap=True)
+    out.print("Dagster UI:                .venv/bin/imgflow dev   (then http://127.0.0.1:3000)")
+    return not errors
+
+
+def _records(photo: DemoPhoto, store: Store) -> dict[Version, Record]:
+    found = ((version, store.get_record(CATALOG, photo.key, version)) for version in Version)
+    return {version: record for version, record in found if record is not None}
+
+
+def _published(home: Home) -> str:
+    folder = Path(home.store.published_location(CATALOG, "demo"))
+    return os.path.relpath(folder)
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    table = Table(title="What the line did", show_lines=True)
+    for heading in ("photo", "found", "done"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("PSNR dB\nbefore", "\nafter", "SSIM\nbefore", "\nafter", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict", overflow="fold")
+    for each in outcomes:
+        verdict = f"[{_COLOURS.get(each.verdict, 'white')}]{each.verdict}[/]"
+        if each.reason:
+            verdict += f"\n{escape(each.reason)}"
+        table.add_row(
+            f"[bold]{escape(each.title)}[/bold]\n{escape(each.key)}",
+            escape(each.found),
+            escape(each.done),
+            shown(each.psnr_before),
+            shown(each.psnr_after),
+            shown(each.ssim_before),
+            shown(each.ssim_after),
+            f"{each.seconds:.2f}",
+            verdict,
+        )
+    return table

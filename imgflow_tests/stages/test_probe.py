@@ -1,0 +1,119 @@
+"""The displaced probe knows a good engine from a bad one, on the photo at hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from samples import FakeFiller, Pixels, Stamped, painted, photo, stamp
+
+from imgflow.engines.registry import Engines
+from imgflow.imaging.masks import dilate
+from imgflow.imaging.strokes import find_strokes
+from imgflow.stages.fill import Fill
+from imgflow.stages.probe import ProbeResult, displaced_probe
+
+PLACES = [("coffee", (180, 12)), ("rocket", (110, 40)), ("chelsea", (10, 180))]
+
+
+def probe(stamped: Stamped, engine: object, pixels: Pixels | None = None) -> ProbeResult | None:
+    mask = find_strokes(stamped.pixels, stamped.polygon).mask
+    photo = stamped.pixels if pixels is None else pixels
+    return displaced_probe(photo, mask, dilate(mask, 2), Fill(engine, 32, 2))  # type: ignore[arg-type]
+
+
+def oracle(clean: Pixels) -> FakeFiller:
+    """An engine that finds the crop it is given in the clean photo, and knows what was there."""
+
+    def work(crop: Pixels, hole: Pixels) -> Pixels:
+        height, width = crop.shape[:2]
+        for top in range(clean.shape[0] - height + 1):
+            for left in range(clean.shape[1] - width + 1):
+                there = clean[top : top + height, left : left + width]
+                if np.array_equal(there[hole == 0][::7], crop[hole == 0][::7]):
+                    return there.copy()
+        return crop
+
+    return FakeFiller("oracle", work)
+
+
+def test_a_perfect_engine_has_a_perfect_probe() -> None:
+    # A small, detailed photo with one letter: the oracle looks everywhere.
+    clean = photo("chelsea", 96)
+    stamped = stamp(clean, "I", at=(70, 40), size=10)
+    mask = np.where(stamped.changed, 255, 0).astype(np.uint8)
+    result = displaced_probe(stamped.pixels, mask, dilate(mask, 2), Fill(oracle(clean), 6, 0))
+    assert result is not None
+    assert result.psnr > 40 or math.isinf(result.psnr)
+    assert result.ssim > 0.99 and result.haarpsi > 0.99
+
+
+@pytest.mark.parametrize(("name", "at"), PLACES)
+def test_a_bad_engine_is_far_below_a_decent_one(name: str, at: tuple[int, int]) -> None:
+    stamped = stamp(photo(name, 320), "24-03-15", at=at)
+    good = probe(stamped, Engines().filler("telea"))
+    bad = probe(stamped, FakeFiller("bad", lambda crop, hole: painted(crop, hole, (255, 0, 255))))
+    assert good is not None and bad is not None
+    assert bad.psnr < good.psnr - 8
+    assert bad.ssim < good.ssim - 0.1 and bad.haarpsi < good.haarpsi
+
+
+@pytest.mark.parametrize(("name", "at"), PLACES)
+def test_an_engine_that_does_nothing_does_not_shine(name: str, at: tuple[int, int]) -> None:
+    """On clean ground the truth lies under the probe's mask: it must not be handed over."""
+    stamped = stamp(photo(name, 320), "24-03-15", at=at)
+    nothing = probe(stamped, FakeFiller("idle", lambda crop, hole: crop.copy()))
+    good = probe(stamped, Engines().filler("telea"))
+    assert nothing is not None and good is not None and nothing.psnr < good.psnr - 4
+
+
+def test_a_probe_is_repeatable(stamped: Stamped) -> None:
+    assert probe(stamped, Engines().filler("telea")) == probe(stamped, Engines().filler("telea"))
+
+
+def test_sixteen_bits_are_probed_like_eight(stamped: Stamped) -> None:
+    eight = probe(stamped, Engines().filler("navier-stokes"))
+    wide = stamped.pixels.astype(np.uint16) * np.uint16(257)
+    sixteen = probe(stamped, Engines().filler("navier-stokes"), wide)
+    assert eight is not None and sixteen is not None
+    assert abs(eight.psnr - sixteen.psnr) < 1 and abs(eight.ssim - sixteen.ssim) < 0.02
+
+
+def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:
+    mask = find_strokes(stamped.pixels, stamped.polygon).mask
+    everywhere = np.full_like(mask, 255)
+    fill = Fill(Engines().filler("telea"), 32, 2)
+    assert displaced_probe(stamped.pixels, mask, everywhere, fill) is None
+    huge = np.zeros_like(mask)
+    huge[5:-5, 5:-5] = 255
+    assert displaced_probe(stamped.pixels, huge, huge, fill) is None
+
+
+def test_transparent_ground_is_no_truth(stamped: Stamped) -> None:
+    mask = find_strokes(stamped.pixels, stamped.polygon).mask
+    opaque = np.full((*mask.shape, 1), 255, np.uint8)
+    fill = Fill(Engines().filler("telea"), 32, 2)
+    seen = displaced_probe(np.concatenate([stamped.pixels, opaque], axis=2), mask, mask, fill)
+    assert seen == displaced_probe(stamped.pixels, mask, mask, fill)
+    thin = np.where(mask[:, :, None] > 0, opaque, np.uint8(200))
+    glass = np.concatenate([stamped.pixels, thin], axis=2)
+    assert displaced_probe(glass, mask, mask, fill) is None
+
+
+def test_the_probe_avoids_what_is_not_clean() -> None:
+    """Beside the hole lies other text: the probe must go elsewhere."""
+    pixels = np.full((120, 120, 3), 90, np.uint8)
+    pixels[:, :60] = 200
+    mask = np.zeros((120, 120), np.uint8)
+    mask[50:60, 20:30] = 255
+    avoid = np.zeros_like(mask)
+    avoid[:, :60] = 255
+    crops = []
+
+    def noting(crop: Pixels, hole: Pixels) -> Pixels:
+        crops.append(crop[hole == 0].mean())
+        return crop
+
+    displaced_probe(pixels, mask, avoid, Fill(FakeFiller("noting", noting), 4, 0))
+    assert crops == [] or min(crops) == 90
