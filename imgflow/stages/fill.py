@@ -35,17 +35,21 @@ def fill_holes(pixels: NDArray[Any], mask: Mask, fill: Fill) -> NDArray[Any]:
 
     Each hole is cut out with its context; holes nearer than that share a crop. Pixels outside
     the mask and the alpha channel stay bit-exact. Transparent pixels are never read: what is
-    under them is garbage. Raises ValueError for an engine that returns another shape or dtype.
+    under them is garbage; a hole with nothing known around it is left. Raises ValueError for an engine that returns another shape or dtype.
     """
     height, width = mask.shape
     result = pixels.copy()
     for box in hole_boxes(mask, fill.context):
         window = box.padded(fill.context, height, width).slices
         hole = mask[window]
-        crop = np.ascontiguousarray(pixels[window][:, :, :3])
+        crop = pixels[window][:, :, :3].copy()
         unknown = hole
         if pixels.shape[2] == 4:
-            unknown = np.where(pixels[window][:, :, 3] == 0, np.uint8(255), hole)
+            transparent = pixels[window][:, :, 3] == 0
+            crop[transparent] = 0
+            unknown = np.where(transparent, np.uint8(255), hole)
+        if unknown.all():
+            continue
         filled = fill.engine.fill(
             crop,
             unknown,

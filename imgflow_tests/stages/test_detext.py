@@ -1,0 +1,218 @@
+"""Overlaid text goes, everything else stays, and what is not sure goes to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import FakeDetector, FakeFiller, Pixels, Stamped, painted, photo, psnr_at, stamp
+
+from imgflow.engines.registry import Engines
+from imgflow.lineage.record import TextRegion, Verdict
+from imgflow.stages.detext import detext
+from imgflow.stages.stage import Job, Picture
+
+MakeJob = Callable[..., Job]
+MakePicture = Callable[..., Picture]
+
+
+@pytest.fixture
+def detector(engines: Engines, stamped: Stamped) -> FakeDetector:
+    """A detector that knows the stamp, in the place of OCR."""
+    fake = FakeDetector(stamped)
+    engines.register_text_detector("rapidocr", lambda: fake)
+    return fake
+
+
+def remove_text(**fields: Any) -> dict[str, Any]:
+    return {"job_id": "job-7", "steps": [{"op": "remove_text", **fields}]}
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_stamp_is_removed(stamped: Stamped, make_job: MakeJob, picture: MakePicture) -> None:
+    job = make_job()
+    outcome = detext(picture(stamped.pixels), job)
+    assert outcome.verdict is Verdict.REPAIRED and outcome.pixels is not None
+    before = psnr_at(stamped.clean, stamped.pixels, stamped.changed)
+    after = psnr_at(stamped.clean, outcome.pixels, stamped.changed)
+    assert after > before + 6
+    (operation,) = outcome.operations
+    assert operation.engine is not None and operation.engine.name == "telea"
+    assert operation.requested_by == "policy" and operation.mask is not None
+    assert [region.text for region in operation.regions] == [stamped.text]
+    mask = Picture(job.store, operation.mask).pixels[:, :, 0]
+    assert np.array_equal(outcome.pixels[mask == 0], stamped.pixels[mask == 0])
+    gates = {each.name: each.passed for each in outcome.gates}
+    assert gates == dict.fromkeys(
+        ["no_residual_text", "psnr", "ssim", "haarpsi", "edge_continuity"], True
+    )
+
+
+def test_a_real_stamp_is_removed_with_real_ocr(
+    stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    outcome = detext(picture(stamped.pixels), make_job(engines=Engines()))
+    assert outcome.verdict is Verdict.REPAIRED and outcome.pixels is not None
+    assert psnr_at(stamped.clean, outcome.pixels, stamped.changed) > 15
+
+
+@pytest.mark.usefixtures("detector")
+@pytest.mark.parametrize("fill", ["navier-stokes", "biharmonic"])
+def test_any_fill_of_the_policy_does(
+    fill: str, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    outcome = detext(picture(stamped.pixels), make_job({"detext": {"fill": fill}}))
+    assert outcome.verdict is Verdict.REPAIRED
+    assert outcome.operations[0].engine is not None
+    assert outcome.operations[0].engine.name == fill
+
+
+@pytest.mark.usefixtures("detector")
+@pytest.mark.parametrize("kind", ["RGBA", "16 bit"])
+def test_alpha_and_16_bits_are_kept(
+    kind: str, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    pixels: Pixels = stamped.pixels
+    if kind == "RGBA":
+        alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+        alpha[-40:] = 0
+        pixels = np.concatenate([pixels, alpha], axis=2)
+    else:
+        pixels = pixels.astype(np.uint16) * np.uint16(257)
+    outcome = detext(picture(pixels), make_job())
+    assert outcome.verdict is Verdict.REPAIRED and outcome.pixels is not None
+    assert outcome.pixels.dtype == pixels.dtype and outcome.pixels.shape == pixels.shape
+    assert np.array_equal(outcome.pixels[:, :, 3:], pixels[:, :, 3:])
+    eight = outcome.pixels[:, :, :3] // (257 if kind == "16 bit" else 1)
+    before = psnr_at(stamped.clean, stamped.pixels, stamped.changed)
+    assert psnr_at(stamped.clean, eight, stamped.changed) > before + 6
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_clean_photo_passes_through(make_job: MakeJob, picture: MakePicture) -> None:
+    outcome = detext(picture(photo("rocket", 320)), make_job())
+    assert outcome.verdict is Verdict.PASSED_THROUGH
+    assert outcome.pixels is None and outcome.operations == () and outcome.notes
+
+
+def test_where_the_policy_leaves_text_alone_nobody_looks(
+    detector: FakeDetector, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    outcome = detext(picture(stamped.pixels), make_job({"detext": {"mode": "none"}}))
+    assert outcome.verdict is Verdict.PASSED_THROUGH and detector.calls == 0
+
+
+@pytest.mark.usefixtures("detector")
+@pytest.mark.parametrize(
+    "step",
+    [{}, {"region": {"x": 150, "y": 0, "width": 170, "height": 60}}, {"hint": "date-stamp"}],
+    ids=["all", "region", "hint"],
+)
+def test_a_manifest_asks_where_the_policy_does_not(
+    step: dict[str, Any], stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    job = make_job({"detext": {"mode": "none"}}, manifest=remove_text(**step))
+    outcome = detext(picture(stamped.pixels), job)
+    assert outcome.verdict is Verdict.REPAIRED
+    assert outcome.operations[0].requested_by == "manifest:job-7"
+
+
+@pytest.mark.usefixtures("detector")
+@pytest.mark.parametrize(
+    "step",
+    [{"region": {"x": 5, "y": 150, "width": 60, "height": 30}}, {"hint": "url"}],
+    ids=["region", "hint"],
+)
+def test_text_that_a_manifest_names_and_nobody_finds_goes_to_a_person(
+    step: dict[str, Any], stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    outcome = detext(picture(stamped.pixels), make_job(manifest=remove_text(**step)))
+    assert outcome.verdict is Verdict.NEEDS_REVIEW and outcome.pixels is None
+    assert outcome.reason is not None and outcome.reason.code == "text_not_found"
+    assert outcome.reason.hint
+
+
+def test_text_that_hardly_stands_out_goes_to_a_person(
+    engines: Engines, make_job: MakeJob, picture: MakePicture
+) -> None:
+    flat = np.full((120, 200, 3), 120, np.uint8)
+    noise = np.random.default_rng(0).integers(-12, 13, flat.shape)
+    ground = (flat + noise).astype(np.uint8)
+    faint = stamp(ground, "2024-03-15", at=(40, 40), colour=(121, 121, 121))
+    region = faint.region
+
+    class Certain(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            return [region]
+
+    engines.register_text_detector("rapidocr", Certain)
+    outcome = detext(picture(ground), make_job({"detext": {"mask_confidence": 0.5}}))
+    assert outcome.verdict is Verdict.NEEDS_REVIEW
+    assert outcome.reason is not None and outcome.reason.code == "mask_insufficient_contrast"
+    assert "2024-03-15" in outcome.reason.message
+
+
+@pytest.mark.parametrize("least", [0.0, 0.35])
+def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
+    least: float, engines: Engines, make_job: MakeJob, picture: MakePicture
+) -> None:
+    flat = np.full((120, 200, 3), 120, np.uint8)
+    invisible = stamp(flat, at=(40, 40), colour=(120, 120, 120))
+
+    class Certain(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            return [invisible.region]
+
+    engines.register_text_detector("rapidocr", Certain)
+    outcome = detext(picture(flat), make_job({"detext": {"mask_confidence": least}}))
+    assert outcome.verdict is Verdict.NEEDS_REVIEW
+    assert outcome.reason is not None and outcome.reason.code == "mask_insufficient_contrast"
+
+
+def test_detection_is_done_once_for_two_fills(
+    detector: FakeDetector, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    detext(picture(stamped.pixels), make_job())
+    first = detector.calls
+    detext(picture(stamped.pixels), make_job({"detext": {"fill": "biharmonic"}}))
+    assert first == 2, "one look for text, one for what is left"
+    assert detector.calls == first + 1, "the second time only for what is left"
+
+
+@pytest.mark.usefixtures("detector")
+def test_text_in_a_kept_area_stays(
+    stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    keep = [{"x": 0.5, "y": 0, "width": 0.5, "height": 0.3}]
+    outcome = detext(picture(stamped.pixels), make_job({"detext": {"keep": keep}}))
+    assert outcome.verdict is Verdict.PASSED_THROUGH
+
+
+@pytest.mark.parametrize("change", [{"confidence": 0.2}, {"text": "8"}])
+def test_what_hardly_is_text_is_left(
+    change: dict[str, Any],
+    engines: Engines,
+    stamped: Stamped,
+    make_job: MakeJob,
+    picture: MakePicture,
+) -> None:
+    class Doubtful(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            return [stamped.region.model_copy(update=change)]
+
+    engines.register_text_detector("rapidocr", Doubtful)
+    assert detext(picture(stamped.pixels), make_job()).verdict is Verdict.PASSED_THROUGH
+
+
+@pytest.mark.usefixtures("detector")
+def test_artifacts_may_be_accepted(
+    engines: Engines, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    engines.register_filler(
+        "grey", lambda: FakeFiller("grey", lambda crop, hole: painted(crop, hole, 128))
+    )
+    policy = {"detext": {"fill": "grey", "gates": {"accept_artifacts": True}}}
+    outcome = detext(picture(stamped.pixels), make_job(policy))
+    assert outcome.verdict is Verdict.ACCEPTED_WITH_ARTIFACTS and outcome.pixels is not None
