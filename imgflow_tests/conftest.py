@@ -115,7 +115,7 @@ def picture(home: Home) -> Callable[..., Picture]:
 @pytest.fixture(scope="session")
 def stamped() -> Stamped:
     """A date stamp on the calm part of a real photo."""
-    return stamp(photo("coffee", 320), at=(180, 12))
+    return stamp(photo("rocket", 320), at=(110, 40))
 
 
 @pytest.fixture

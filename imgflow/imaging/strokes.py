@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,10 +14,21 @@ from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
 # Thickest stroke that a letter can have, in heights of its line: very bold type has 0.25, and a
 # detector's region is a little higher than its letters.
 _THICKEST = 0.35
-# Confidence from which the second polarity counts as ink too.
+# A line is looked at in this many parts: ink goes through all of them, a photo's edge does not.
+_PARTS = 8
+# Least share of ink in a part that counts as written on.
+_WRITTEN = 0.04
+# Levels of contrast below which nothing is ink.
+_FAINTEST = 6.0
+# How far the opacity of ink may be from the line's own.
+_OPACITY_RANGE = (0.5, 1.6)
+# Levels from the line's own colour up to which opaque ink has that colour.
+_COLOUR_RANGE = 40
+# Confidence from which the second polarity counts as ink too: an outline or a shadow.
 _CLEAR = 0.45
-# Median distance, in levels, of pixels from their common colour up to which they share one.
-_ONE_COLOUR = 24
+
+Values = NDArray[np.float32]
+Where = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class Strokes:
 
     mask: (H, W) uint8 of the whole photo, dilated by the stroke size.
     width: stroke width, pixels.
-    confidence: 0..1, how clearly the ink stands out from the ground around the region.
+    confidence: 0..1, how clearly the ink stands out, and whether it goes through all of the line.
     """
 
     mask: Mask
@@ -34,102 +46,159 @@ class Strokes:
 
 
 def find_strokes(
-    pixels: NDArray[np.uint8], polygon: NDArray[np.floating], *, grow: float = 1.0
+    pixels: NDArray[np.uint8], polygon: NDArray[np.floating[Any]], *, grow: float = 1.0
 ) -> Strokes:
     """Ink inside a text region.
 
-    Ink is what differs from the ground by more than Otsu's threshold (1979), and by more than
-    the ground around the region varies by itself. Works on (H, W, 3) uint8 sRGB; `polygon` is (N, 2) of x, y; `grow` scales
-    the dilation beyond what the stroke width asks for.
+    Ink is thinner than a letter's stroke can be, differs from its ground by more than Otsu's
+    threshold (1979), and is drawn with one colour and one opacity: what is as thin but of
+    another opacity is the photo's own edge. Works on (H, W, 3) uint8 sRGB; `polygon` is (N, 2)
+    of x, y; `grow` scales the dilation beyond what the stroke width asks for.
     """
     height, width = pixels.shape[:2]
     line_height = _line_height(polygon)
     box = polygon_box(polygon, height, width).padded(round(line_height) + 4, height, width)
-    crop = pixels[box.slices]
-    local = polygon - (box.left, box.top)
+    crop = np.ascontiguousarray(pixels[box.slices])
+    local = (polygon - (box.left, box.top)).astype(np.float32)
     # Detectors cut close: the outermost strokes may lie just beyond the polygon.
-    inside = dilate(polygon_mask([local], *crop.shape[:2]), max(2, round(line_height * 0.12)))
+    inside = dilate(polygon_mask([local], *crop.shape[:2]), max(2, round(line_height * 0.12))) > 0
+    parts = _parts(local, crop.shape[:2])
 
-    difference = _difference(crop, line_height)
-    looks = [_split(sign * difference, inside > 0) for sign in (1, -1)]
+    ground = _ground(crop, line_height)
+    looks = [_look(crop, ground, inside, parts, light=light) for light in (True, False)]
     looks.sort(key=lambda look: look[1], reverse=True)
     ink, confidence = looks[0]
-    if looks[1][1] >= _CLEAR:  # an outline or a shadow of the other polarity
+    if looks[1][1] >= _CLEAR:
         ink = ink | looks[1][0]
-    ink = ink | _same_colour(crop, ink, inside > 0)
     stroke = _stroke_width(ink)
-    radius = round(grow * (1.5 + 0.35 * stroke))
     mask = np.zeros((height, width), np.uint8)
-    mask[box.slices] = dilate(ink, radius)
+    mask[box.slices] = dilate(ink, round(grow * (1.5 + 0.35 * stroke)))
     return Strokes(mask, stroke, confidence)
 
 
-def _line_height(polygon: NDArray[np.floating]) -> float:
+def _line_height(polygon: NDArray[np.floating[Any]]) -> float:
     (_, (side, other), _) = cv2.minAreaRect(polygon.astype(np.float32))
     return max(min(side, other), 4.0)
 
 
-def _difference(crop: NDArray[np.uint8], line_height: float) -> NDArray[np.float32]:
-    """(H, W) float32: how much lighter (darker: negative) than the ground, in its best channel.
+def _parts(polygon: Values, shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """(H, W): in which part of the line each pixel lies, along its longer side."""
+    (centre, (side, other), angle) = cv2.minAreaRect(polygon)
+    if side < other:
+        angle, side = angle + 90, other
+    direction = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    rows, columns = np.indices(shape[:2])
+    along = (columns - centre[0]) * direction[0] + (rows - centre[1]) * direction[1]
+    return np.clip((along / max(side, 1) + 0.5) * _PARTS, 0, _PARTS - 1).astype(np.intp)
 
-    The ground is the crop without anything thinner than a stroke can be: opened and closed
-    (Serra 1982). A wider filter would follow the ink just as well, but take the photo's own
-    edges for ink. The two orders of opening and closing err to opposite sides: their mean.
+
+def _ground(crop: NDArray[np.uint8], line_height: float) -> Values:
+    """The crop without anything thinner than a stroke: opened and closed (Serra 1982).
+
+    The two orders of opening and closing err to opposite sides: their mean.
     """
     size = max(round(line_height * _THICKEST), 3)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
-    def filtered(*operations: int) -> NDArray[np.float32]:
+    def filtered(*operations: int) -> Values:
         result = crop
         for operation in operations:
             result = np.asarray(cv2.morphologyEx(result, operation, disc), np.uint8)
         return result.astype(np.float32)
 
-    ground = 0.5 * filtered(cv2.MORPH_OPEN, cv2.MORPH_CLOSE)
-    ground += 0.5 * filtered(cv2.MORPH_CLOSE, cv2.MORPH_OPEN)
-    difference = crop.astype(np.float32) - ground
+    one = filtered(cv2.MORPH_OPEN, cv2.MORPH_CLOSE)
+    return 0.5 * (one + filtered(cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
+
+
+def _look(
+    crop: NDArray[np.uint8],
+    ground: Values,
+    inside: Where,
+    parts: NDArray[np.intp],
+    *,
+    light: bool,
+) -> tuple[Mask, float]:
+    """Ink that is lighter (darker) than its ground, and the confidence that it is ink."""
+    nothing = np.zeros(inside.shape, np.uint8), 0.0
+    difference = (crop - ground) if light else (ground - crop)
     # Coloured stamps vanish in luma: each pixel speaks with its strongest channel.
-    strongest = np.abs(difference).argmax(axis=2)[:, :, None]
-    return np.take_along_axis(difference, strongest, axis=2)[:, :, 0]
-
-
-def _split(difference: NDArray[np.float32], inside: NDArray[np.bool_]) -> tuple[Mask, float]:
-    """Pixels of the crop that are lighter than the ground, and how well they stand out."""
-    contrast = np.clip(difference, 0, 255)
-    within = contrast[inside].astype(np.uint8)
-    lighter = within[within > 2]
-    if lighter.size < 4:
-        return np.zeros(contrast.shape, np.uint8), 0.0
-    otsu, _ = cv2.threshold(lighter.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
+    contrast = np.clip(difference.max(axis=2), 0, 255)
+    candidates = _candidates(contrast, inside, parts)
+    if not candidates.any():
+        return nothing
+    ink = inside & (contrast > _FAINTEST)
+    ink &= _drawn_alike(crop, ground, difference, candidates, parts, light=light)
+    if not ink.any():
+        return nothing
     outside = contrast[~inside]
-    ground = float(np.percentile(outside, 95)) if outside.size else 0.0
-    # Below Otsu's level lies the anti-aliased fringe; the dilation takes that.
-    threshold = max(0.8 * otsu, min(ground, otsu), 6.0)
-    ink = inside & (contrast > threshold)
-    share = ink.sum() / max(inside.sum(), 1)
-    if share == 0:
-        return np.zeros(contrast.shape, np.uint8), 0.0
+    unrest = float(np.percentile(outside, 95)) if outside.size else 0.0
     strength = float(contrast[ink].mean())
     # 0.5 where ink is twice as strong as the strongest twentieth of the ground around it.
-    confidence = strength / (strength + 2.0 * max(ground, 4.0))
-    # Ink covers some of its line and never all: else it is texture, or a misjudged ground.
-    if not 0.02 <= share <= 0.65:
-        confidence *= 0.5
-    return np.where(ink, 255, 0).astype(np.uint8), confidence
+    confidence = strength / (strength + 2.0 * max(unrest, 4.0))
+    return np.where(ink, 255, 0).astype(np.uint8), confidence * _written_share(ink, inside, parts)
 
 
-def _same_colour(crop: NDArray[np.uint8], ink: Mask, inside: NDArray[np.bool_]) -> Mask:
-    """Pixels of the ink's colour, where that is one colour: a stamp may be lighter than one part
-    of its ground and darker than another. Translucent ink has no colour of its own: nothing."""
-    if not ink.any():
-        return ink
-    pixels = crop[ink > 0].astype(np.float32)
-    colour = np.median(pixels, axis=0)
-    spread = float(np.median(np.abs(pixels - colour).max(axis=1)))
-    if spread > _ONE_COLOUR:
-        return np.zeros_like(ink)
-    distance = np.abs(crop.astype(np.float32) - colour).max(axis=2)
-    return np.where(inside & (distance < 2 * _ONE_COLOUR), 255, 0).astype(np.uint8)
+def _candidates(contrast: Values, inside: Where, parts: NDArray[np.intp]) -> Where:
+    """What stands out in each part of the line by itself: faint letters beside a strong edge
+    count as much as that edge."""
+    found = np.zeros_like(inside)
+    for part in range(_PARTS):
+        here = inside & (parts == part)
+        raised = contrast[here & (contrast > 2)].astype(np.uint8)
+        if raised.size >= 4:
+            level, _ = cv2.threshold(raised.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
+            found |= here & (contrast > max(level, _FAINTEST))
+    return found
+
+
+def _drawn_alike(
+    crop: NDArray[np.uint8],
+    ground: Values,
+    difference: Values,
+    candidates: Where,
+    parts: NDArray[np.intp],
+    *,
+    light: bool,
+) -> Where:
+    """Pixels of the line's own colour, or of its own opacity.
+
+    Opaque ink has one colour on any ground. White ink of opacity a lifts a ground g by
+    a * (255 - g), black ink lowers it by a * g: that share is the same all along the line.
+    Each part of the line votes, so that one strong edge of the photo cannot outvote the text.
+    """
+    headroom = (255 - ground) if light else ground
+    widest = headroom.argmax(axis=2)[:, :, None]
+    room = np.take_along_axis(headroom, widest, axis=2)[:, :, 0]
+    lift = np.take_along_axis(difference, widest, axis=2)[:, :, 0]
+    opacity = np.asarray(lift / np.maximum(room, 16), np.float32)
+    own = float(_vote(opacity[:, :, None], candidates, parts)[0])
+    low, high = _OPACITY_RANGE
+    alike = (opacity > low * own) & (opacity < high * own)
+    colour = _vote(crop.astype(np.float32), candidates, parts)
+    distance = np.abs(crop - colour).max(axis=2)
+    if np.median(distance[candidates]) < _COLOUR_RANGE / 2:
+        return alike | (distance < _COLOUR_RANGE)
+    return alike
+
+
+def _vote(values: Values, candidates: Where, parts: NDArray[np.intp]) -> Values:
+    """Median over the parts of the line of the medians within them; (C,) for (H, W, C)."""
+    medians = [
+        np.median(values[candidates & (parts == part)], axis=0)
+        for part in range(_PARTS)
+        if (candidates & (parts == part)).any()
+    ]
+    return np.asarray(np.median(medians, axis=0), np.float32)
+
+
+def _written_share(ink: Where, inside: Where, parts: NDArray[np.intp]) -> float:
+    """Share of the line's parts that carry ink, and not only ink."""
+    shares = [
+        float(ink[inside & (parts == part)].mean())
+        for part in range(_PARTS)
+        if (inside & (parts == part)).any()
+    ]
+    return float(np.mean([_WRITTEN <= share <= 0.7 for share in shares]))
 
 
 def _stroke_width(ink: Mask) -> float:

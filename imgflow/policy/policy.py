@@ -84,8 +84,13 @@ class RepairGates(Settings):
 
     psnr: float = Field(16.0, ge=0, description="least PSNR under the probe's mask, dB")
     ssim: float = Field(0.55, ge=-1, le=1, description="least SSIM around the probe")
-    haarpsi: float = Field(0.4, ge=0, le=1, description="least HaarPSI around the probe")
-    edge_continuity: float = Field(3.0, ge=0, description="most that the mask's rim may show")
+    haarpsi: float = Field(0.45, ge=0, le=1, description="least HaarPSI around the probe")
+    edge_continuity: float = Field(
+        1.4, ge=0, description="most that the mask's rim may show; 1: not at all"
+    )
+    unprobed_area: float = Field(
+        0.002, ge=0, le=1, description="largest repair without a probe, share of the photo"
+    )
     accept_artifacts: bool = Field(
         False, description="publish as accepted_with_artifacts instead of quarantining"
     )
@@ -97,7 +102,7 @@ class EnlargeGates(Settings):
     psnr: float = Field(26.0, ge=0, description="least PSNR, dB")
     ssim: float = Field(0.9, ge=-1, le=1, description="least SSIM")
     haarpsi: float = Field(0.85, ge=0, le=1, description="least HaarPSI")
-    halo: float = Field(0.08, ge=0, le=1, description="most overshoot, share of the range")
+    halo: float = Field(0.03, ge=0, le=1, description="most overshoot, share of the range")
     accept_artifacts: bool = Field(
         False, description="publish as accepted_with_artifacts instead of quarantining"
     )
@@ -119,9 +124,9 @@ class DetextSettings(Settings):
     )
     detector: Line = Field("rapidocr", description="text detector engine")
     fill: Line = Field("telea", description="fill engine")
-    min_confidence: float = Field(0.5, ge=0, le=1, description="least OCR confidence")
+    min_confidence: float = Field(0.6, ge=0, le=1, description="least OCR confidence")
     mask_confidence: float = Field(
-        0.35, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
+        0.38, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
     )
     keep: list[RelativeArea] = Field(
         default_factory=list, description="areas where text is never touched"
@@ -137,7 +142,7 @@ class InpaintSettings(Settings):
     fill: Line = Field("telea", description="fill engine")
     context: int = Field(64, ge=4, le=2048, description="pixels around a hole that a fill sees")
     feather: int = Field(4, ge=0, le=64, description="pixels over which a fill is joined")
-    gates: RepairGates = RepairGates(psnr=14.0, ssim=0.35, haarpsi=0.25)
+    gates: RepairGates = RepairGates(psnr=14.0, ssim=0.35, haarpsi=0.25, unprobed_area=0.05)
 
 
 class UpscaleSettings(Settings):

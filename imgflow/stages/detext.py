@@ -60,7 +60,8 @@ def detext(picture: Picture, job: Job) -> Outcome:
         "text_regions": float(len(strokes)),
         "mask_confidence": round(min(each.confidence for each in strokes), 4),
     }
-    if measures["mask_confidence"] < settings.mask_confidence:
+    unmarked = any(not each.mask.any() for each in strokes)
+    if unmarked or measures["mask_confidence"] < settings.mask_confidence:
         return _insufficient_contrast(selection.unwanted, strokes, settings, measures)
 
     fill = Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
@@ -167,7 +168,7 @@ def _insufficient_contrast(
     unclear = ", ".join(
         f"'{each.region.text}' ({found.confidence:.2f})"
         for each, found in zip(unwanted, strokes, strict=True)
-        if found.confidence < settings.mask_confidence
+        if found.confidence < settings.mask_confidence or not found.mask.any()
     )
     reason = Reason(
         code="mask_insufficient_contrast",

@@ -34,8 +34,9 @@ def fill_holes(pixels: NDArray[Any], mask: Mask, fill: Fill) -> NDArray[Any]:
     """A copy of (H, W, 3|4) pixels with the holes of `mask` (H, W; 255 = fill) filled.
 
     Each hole is cut out with its context; holes nearer than that share a crop. Pixels outside
-    the mask and the alpha channel stay bit-exact. Transparent pixels are never read: what is
-    under them is garbage; a hole with nothing known around it is left. Raises ValueError for an engine that returns another shape or dtype.
+    the mask stay bit-exact. Transparent pixels are never read: what is under them is garbage;
+    in a hole alpha becomes that of its nearest known pixel. Raises ValueError for an engine
+    that returns another shape or dtype.
     """
     height, width = mask.shape
     result = pixels.copy()
@@ -48,6 +49,8 @@ def fill_holes(pixels: NDArray[Any], mask: Mask, fill: Fill) -> NDArray[Any]:
             transparent = pixels[window][:, :, 3] == 0
             crop[transparent] = 0
             unknown = np.where(transparent, np.uint8(255), hole)
+            alpha = _nearest_known(pixels[window][:, :, 3], hole)
+            result[window][:, :, 3][hole > 0] = alpha[hole > 0]
         if unknown.all():
             continue
         filled = fill.engine.fill(
@@ -65,6 +68,18 @@ def fill_holes(pixels: NDArray[Any], mask: Mask, fill: Fill) -> NDArray[Any]:
         joined = _join(crop, filled, unknown, fill.feather)
         result[window][:, :, :3][hole > 0] = joined[hole > 0]
     return result
+
+
+def _nearest_known(alpha: NDArray[Any], hole: Mask) -> NDArray[Any]:
+    """Alpha continued into the hole: what was drawn on transparent ground brought its own."""
+    if hole.all() or (alpha == alpha[0, 0]).all():
+        return alpha
+    _, labels = cv2.distanceTransformWithLabels(
+        hole, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    alpha_of = np.zeros(labels.max() + 1, alpha.dtype)
+    alpha_of[labels[hole == 0]] = alpha[hole == 0]
+    return np.asarray(alpha_of[labels])
 
 
 def _join(known: NDArray[Any], filled: NDArray[Any], hole: Mask, feather: int) -> NDArray[Any]:

@@ -67,12 +67,18 @@ def repair_gates(
     )
     probe = displaced_probe(before, mask, unclean, fill)
     note = "" if probe else "no clean ground for a probe in this photo"
-    return [
+    gates = [
         gate("psnr", "psnr", probe.psnr if probe else None, thresholds.psnr, note),
         gate("ssim", "ssim", probe.ssim if probe else None, thresholds.ssim, note),
         gate("haarpsi", "haarpsi", probe.haarpsi if probe else None, thresholds.haarpsi, note),
         gate("edge_continuity", "edge_continuity", rim, thresholds.edge_continuity),
     ]
+    share = np.count_nonzero(mask) / mask.size
+    if probe is None and share > thresholds.unprobed_area:
+        # A little of a photo may be repaired on trust; what is large enough to ruin it may not.
+        too_large = f"{note}, and the repair covers {share:.1%} of it"
+        gates[0] = gates[0].model_copy(update={"passed": False, "note": too_large})
+    return gates
 
 
 def judge(outcome: Outcome, gates: Sequence[GateResult], *, accept_artifacts: bool) -> Outcome:
@@ -105,7 +111,8 @@ def _describe(failed: Sequence[GateResult]) -> str:
 
 
 def _sentence(failed: GateResult) -> str:
-    if failed.metric == "residual_text":
-        return f"{failed.name}: {failed.note}"
-    side = "below" if METRICS[failed.metric].better == "higher" else "above"
-    return f"{failed.name} {failed.value:g} is {side} {failed.threshold:g}"
+    if failed.value is None or failed.metric not in METRICS:
+        return failed.note
+    metric = METRICS[failed.metric]
+    side = "below" if metric.better == "higher" else "above"
+    return f"{failed.name} {failed.value:g} is {side} {failed.threshold:g} {metric.unit}".strip()

@@ -66,22 +66,22 @@ def select_unwanted(
 ) -> Selection:
     """What the policy and the manifest want gone.
 
-    A manifest's step names a place or a wording: that outweighs a low confidence, and where the
-    first look found nothing there, the place is looked at again, alone and enlarged.
+    Where a manifest asks for text to be removed, its steps alone decide: a date stamp goes, the
+    maker's name stays. A step names a place or a wording: that outweighs a low confidence, and
+    where the first look found nothing there, the place is looked at again, alone and enlarged.
     """
     settings = job.policy.detext
     unwanted: dict[int, Unwanted] = {}
     unanswered = []
-    for step in job.manifest.steps:
-        if not isinstance(step, RemoveText):
-            continue
+    steps = [step for step in job.manifest.steps if isinstance(step, RemoveText)]
+    for step in steps:
         named = [region for region in regions if _matches(region, step)]
         named = named or _look_closely(view, step, detector)
         for region in named:
             unwanted[id(region)] = Unwanted(region, job.requester)
         if not named:
             unanswered.append(step)
-    if settings.mode == "all":
+    if settings.mode == "all" and not steps:
         for region in regions:
             if is_text(region, view.shape[:2], settings) and not _is_kept(region, view, settings):
                 unwanted.setdefault(id(region), Unwanted(region, "policy"))

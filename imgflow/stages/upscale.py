@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.spec import Upscaler
 from imgflow.imaging import blind
-from imgflow.imaging.colour import data_range
+from imgflow.imaging.colour import bands, data_range
 from imgflow.imaging.metrics import downscale_area, haarpsi, halo_score, psnr, ssim
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.lineage.record import GateResult, Operation, Verdict
@@ -129,10 +129,15 @@ def _gates(
 
 
 def _opaque(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Colour where the picture is opaque, black where it is transparent: comparable planes."""
+    """Colour as it shows on black: what lies under transparent pixels is not compared."""
     if pixels.shape[2] == 3:
         return pixels
-    return np.ascontiguousarray(pixels[:, :, :3] * (pixels[:, :, 3:] > 0))
+    span = data_range(pixels.dtype)
+    shown = np.empty((*pixels.shape[:2], 3), pixels.dtype)
+    for rows in bands(len(pixels)):
+        opacity = pixels[rows, :, 3:] / np.float32(span)
+        shown[rows] = np.rint(pixels[rows, :, :3] * opacity)
+    return shown
 
 
 def _asked(job: Job) -> list[int]:

@@ -137,9 +137,8 @@ def test_without_clean_ground_the_rim_is_still_judged() -> None:
     mask[10:-10, 10:-10] = 255
     fill = Fill(FakeFiller("bad", magenta), 32, 2)
     after = fill_holes(pixels, mask, fill)
-    gates = {
-        each.name: each for each in repair_gates(pixels, after, mask, mask, fill, RepairGates())
-    }
+    trusting = RepairGates(unprobed_area=1)
+    gates = {each.name: each for each in repair_gates(pixels, after, mask, mask, fill, trusting)}
     assert gates["psnr"].passed is None and "no clean ground" in gates["psnr"].note
     assert gates["edge_continuity"].passed is False
 
@@ -150,3 +149,21 @@ def test_an_empty_mask_has_no_repair_to_gate() -> None:
     fill = Fill(Engines().filler("telea"), 32, 2)
     with pytest.raises(ValueError, match="mask is empty"):
         repair_gates(pixels, pixels, empty, empty, fill, RepairGates())
+
+
+def test_a_large_repair_that_cannot_be_probed_is_not_trusted() -> None:
+    pixels = photo("coffee", 320)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[60:100, 60:100] = 255
+    everywhere = np.full_like(mask, 255)
+    fill = Fill(Engines().filler("telea"), 32, 2)
+    after = fill_holes(pixels, mask, fill)
+
+    def probe(allowed: float) -> bool | None:
+        gates = repair_gates(
+            pixels, after, mask, everywhere, fill, RepairGates(unprobed_area=allowed)
+        )
+        return next(each for each in gates if each.name == "psnr").passed
+
+    assert probe(0.01) is False
+    assert probe(0.5) is None
