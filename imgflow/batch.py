@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from imgflow.chain import Line, Passage, first_unmade, rescue, stop
+from imgflow.chain import Line, Passage, crash_reason, first_unmade, rescue, stop
 from imgflow.engines.registry import Engines
+from imgflow.errors import StoreError
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Reason, Version
 from imgflow.pool import Done, Loss, cores, supervise
@@ -100,4 +102,10 @@ def _start(order: Order) -> None:
 
 
 def _rescue(key: ImageKey) -> Passage:
-    return rescue(key, _line, _order.versions, force=_order.force)
+    try:
+        return rescue(key, _line, _order.versions, force=_order.force)
+    except StoreError:  # nothing can be recorded: the run ends
+        raise
+    except Exception as error:  # a fault of the line itself: it costs this image
+        reason = crash_reason(error, traceback.format_exc())
+        return stop(key, _line, _order.versions[0], reason)

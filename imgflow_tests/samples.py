@@ -48,9 +48,7 @@ class Stamped:
     @property
     def polygon(self) -> NDArray[np.float32]:
         left, top, right, bottom = self.box
-        return np.array(
-            [(left, top), (right, top), (right, bottom), (left, bottom)], np.float32
-        )
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
 
     @property
     def changed(self) -> NDArray[np.bool_]:

@@ -76,7 +76,8 @@ def test_five_versions_are_recorded_in_order(line: Line, drop: Drop, home: Home)
     passage = rescue(key, line)
     assert [step.record.version for step in passage.steps] == list(Version)
     assert not any(step.reused for step in passage.steps)
-    assert passage.crash == "" and not passage.stopped
+    assert passage.crash == ""
+    assert not passage.stopped
     assert passage.last == passage.steps[-1].record
     assert verdicts(line, key) == [*[Verdict.PASSED_THROUGH] * 4, Verdict.PUBLISHED]
     assert [path.relative_to(home.root) for path in published(home)] == [
@@ -92,7 +93,8 @@ def test_a_healthy_photo_is_never_encoded(
     rescue(key, line)
     made = records(line, key)
     outputs = {made[version].output for version in list(Version)[1:4]}
-    assert len(outputs) == 1 and made[Version.RAW].output in outputs
+    assert len(outputs) == 1
+    assert made[Version.RAW].output in outputs
     assert made[Version.RAW].output is not None
     assert made[Version.RAW].output.sha256 == sha256_hex(PHOTO)
     assert all(made[version].notes for version in list(Version)[1:4]), "each says why"
@@ -117,21 +119,27 @@ def test_every_operation_names_engine_model_and_mask(
     for version in (Version.DETEXTED, Version.INPAINTED, Version.UPSCALED):
         (operation,) = operations[version]
         assert operation.engine is not None
-        assert operation.engine.name and operation.engine.model_id and operation.engine.licence
+        assert operation.engine.name
+        assert operation.engine.model_id
+        assert operation.engine.licence
         assert operation.engine.model_id in made[version].code_version
         if version is Version.UPSCALED:
             assert operation.tile_plan is not None
         else:
-            assert operation.mask is not None and line.store.exists(operation.mask)
+            assert operation.mask is not None
+            assert line.store.exists(operation.mask)
     previous = None
     for record in made.values():
         if previous is not None:
             assert record.input == previous
         previous = record.output
         assert record.original_sha256 == sha256_hex(encoded(stamped.pixels))
-        assert record.job_id == "job-9" and record.traits["category"] == "rockets"
-        assert record.run_id == "run-1" and record.policy_sha256 == line.policy.digest()
-        assert record.environment.threads == 1 and record.seconds >= 0
+        assert record.job_id == "job-9"
+        assert record.traits["category"] == "rockets"
+        assert record.run_id == "run-1"
+        assert record.policy_sha256 == line.policy.digest()
+        assert record.environment.threads == 1
+        assert record.seconds >= 0
         assert Record.from_json(record.to_json()) == record
 
 
@@ -140,7 +148,8 @@ def test_a_stamped_photo_comes_out_clean(line: Line, drop: Drop, stamped: Stampe
     key = drop("a.png", encoded(stamped.pixels))
     rescue(key, line)
     record = records(line, key)[Version.DETEXTED]
-    assert record.verdict is Verdict.REPAIRED and record.output is not None
+    assert record.verdict is Verdict.REPAIRED
+    assert record.output is not None
     after = Picture(line.store, record.output).pixels
     assert psnr_at(stamped.clean, after, stamped.changed) > 30
 
@@ -313,7 +322,8 @@ def test_what_was_lost_is_made_again(lost: str, line: Line, drop: Drop, home: Ho
         if path.is_file():
             path.unlink()
     assert first_unmade(key, line, list(Version)) is Version.PUBLISHED
-    assert not rescue(key, line).stopped and len(published(home)) == 1
+    assert not rescue(key, line).stopped
+    assert len(published(home)) == 1
 
 
 # ---- bad input -------------------------------------------------------------------------------
@@ -322,11 +332,16 @@ def test_what_was_lost_is_made_again(lost: str, line: Line, drop: Drop, home: Ho
 def test_a_bad_file_is_quarantined_at_raw_and_archived(line: Line, drop: Drop, home: Home) -> None:
     key = drop("a.jpg", b"<html><body>404</body></html>")
     passage = rescue(key, line)
-    assert len(passage.steps) == 1 and passage.stopped and passage.crash == ""
+    assert len(passage.steps) == 1
+    assert passage.stopped
+    assert passage.crash == ""
     record = records(line, key)[Version.RAW]
-    assert record.verdict is Verdict.QUARANTINED and record.output is None
-    assert record.reason is not None and record.reason.code == "not_an_image"
-    assert "HTML" in record.reason.message and record.reason.hint
+    assert record.verdict is Verdict.QUARANTINED
+    assert record.output is None
+    assert record.reason is not None
+    assert record.reason.code == "not_an_image"
+    assert "HTML" in record.reason.message
+    assert record.reason.hint
     assert record.original_sha256 is not None
     assert line.store.read_original(record.original_sha256).startswith(b"<html>")
     assert published(home) == []
@@ -344,15 +359,18 @@ def test_a_bad_manifest_is_quarantined_naming_file_and_field(
 ) -> None:
     key = drop("a.png", PHOTO, manifest)
     passage = rescue(key, line)
-    assert len(passage.steps) == 1 and passage.last is not None
-    assert passage.last.verdict is Verdict.QUARANTINED and passage.last.reason is not None
+    assert len(passage.steps) == 1
+    assert passage.last is not None
+    assert passage.last.verdict is Verdict.QUARANTINED
+    assert passage.last.reason is not None
     assert passage.last.reason.code == code
     assert all(each in passage.last.reason.message for each in named)
     assert passage.last.original_sha256 == sha256_hex(PHOTO), "nothing is lost"
     for path in line.uploads.root.iterdir():
         path.unlink()
     again = rescue(key, line).last
-    assert again is not None and again.verdict is Verdict.QUARANTINED, "nor done without it"
+    assert again is not None
+    assert again.verdict is Verdict.QUARANTINED, "nor done without it"
 
 
 def test_a_mask_that_does_not_fit_stops_at_inpainted(line: Line, drop: Drop) -> None:
@@ -360,17 +378,21 @@ def test_a_mask_that_does_not_fit_stops_at_inpainted(line: Line, drop: Drop) -> 
     manifest = {"steps": [{"op": "inpaint", "mask": "m.mask.png"}]}
     key = drop("a.png", PHOTO, manifest, {"m.mask.png": small})
     last = rescue(key, line).last
-    assert last is not None and last.version is Version.INPAINTED
-    assert last.reason is not None and last.reason.code == "mask_wrong_size"
+    assert last is not None
+    assert last.version is Version.INPAINTED
+    assert last.reason is not None
+    assert last.reason.code == "mask_wrong_size"
 
 
 def test_a_name_that_is_not_utf8_goes_the_whole_way(line: Line, drop: Drop, home: Home) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     key = drop(name, PHOTO)
-    assert not rescue(key, line).stopped and len(published(home)) == 1
+    assert not rescue(key, line).stopped
+    assert len(published(home)) == 1
     drop(name, PHOTO, b"{")
     last = rescue(key, line).last
-    assert last is not None and last.reason is not None
+    assert last is not None
+    assert last.reason is not None
     assert last.reason.code == "manifest_invalid"
 
 
@@ -378,9 +400,12 @@ def test_an_engine_that_is_not_there_asks_a_person(make_line: MakeLine, drop: Dr
     line = make_line(**QUICK, inpaint={"fill": "magic"})
     key = drop("a.png", PHOTO)
     last = rescue(key, line).last
-    assert last is not None and last.version is Version.INPAINTED
-    assert last.verdict is Verdict.NEEDS_REVIEW and last.reason is not None
-    assert last.reason.code == "engine_unknown" and "magic" in last.reason.message
+    assert last is not None
+    assert last.version is Version.INPAINTED
+    assert last.verdict is Verdict.NEEDS_REVIEW
+    assert last.reason is not None
+    assert last.reason.code == "engine_unknown"
+    assert "magic" in last.reason.message
     assert first_unmade(key, line, list(Version)) is Version.INPAINTED
 
 
@@ -396,8 +421,10 @@ def test_a_damaged_object_stops_its_image_only(
     path = Path(line.store.location(output))
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     last = rescue(key, line).last
-    assert last is not None and last.verdict is Verdict.QUARANTINED
-    assert last.reason is not None and last.reason.code == "object_damaged"
+    assert last is not None
+    assert last.verdict is Verdict.QUARANTINED
+    assert last.reason is not None
+    assert last.reason.code == "object_damaged"
 
 
 def test_a_full_disk_is_raised(line: Line, drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,11 +462,14 @@ def test_a_crash_in_an_engine_is_quarantined_with_its_traceback(
     data = encoded(stamped.pixels)
     key = drop("a.png", data)
     passage = rescue(key, line)
-    assert "in crash" in passage.crash and passage.last is not None
+    assert "in crash" in passage.crash
+    assert passage.last is not None
     reason = passage.last.reason
-    assert passage.last.version is Version.DETEXTED and reason is not None
+    assert passage.last.version is Version.DETEXTED
+    assert reason is not None
     assert (reason.code, reason.transient) == ("crashed", transient)
-    assert type(error).__name__ in reason.message and "in crash" in reason.traceback
+    assert type(error).__name__ in reason.message
+    assert "in crash" in reason.traceback
     assert line.store.read_original(sha256_hex(data)) == data
     assert (line.uploads.root / "a.png").read_bytes() == data
     assert published(home) == []
@@ -451,8 +481,10 @@ def test_an_image_stopped_from_outside_keeps_its_original(line: Line, drop: Drop
     passage = stop(key, line, Version.RAW, Reason(code="timed_out", message="too long"))
     assert passage.crash == "too long"
     record = records(line, key)[Version.RAW]
-    assert record.verdict is Verdict.QUARANTINED and record.reason is not None
-    assert record.reason.code == "timed_out" and record.original_sha256 == sha256_hex(PHOTO)
+    assert record.verdict is Verdict.QUARANTINED
+    assert record.reason is not None
+    assert record.reason.code == "timed_out"
+    assert record.original_sha256 == sha256_hex(PHOTO)
 
 
 # ---- a deliberately bad engine -----------------------------------------------------------------
@@ -477,15 +509,19 @@ def test_a_bad_filler_is_stopped_at_detexted(
     line = make_line(**QUICK, detext={"fill": "bad"})
     key = drop("a.png", encoded(stamped.pixels))
     passage = rescue(key, line)
-    assert passage.last is not None and passage.last.version is Version.DETEXTED
-    assert passage.last.verdict is Verdict.QUARANTINED and passage.last.output is None
-    assert passage.last.reason is not None and passage.last.reason.code == "gate_failed"
+    assert passage.last is not None
+    assert passage.last.version is Version.DETEXTED
+    assert passage.last.verdict is Verdict.QUARANTINED
+    assert passage.last.output is None
+    assert passage.last.reason is not None
+    assert passage.last.reason.code == "gate_failed"
     failed = {each.name for each in passage.last.gates if each.passed is False}
     assert "psnr" in failed
     assert ("no_residual_text" in failed) == (name == "nothing")
     assert published(home) == []
     rejected = passage.last.rejected
-    assert rejected is not None and line.store.exists(rejected)
+    assert rejected is not None
+    assert line.store.exists(rejected)
     assert Picture(line.store, rejected).pixels.shape == stamped.pixels.shape
     assert list(records(line, key)) == [Version.RAW, Version.DETEXTED]
 
@@ -499,7 +535,8 @@ def test_a_social_image_may_have_artifacts(
     key = drop("a.png", encoded(stamped.pixels), {"asset_type": "social"})
     assert not rescue(key, line).stopped
     record = records(line, key)[Version.DETEXTED]
-    assert record.verdict is Verdict.ACCEPTED_WITH_ARTIFACTS and record.routes == ["social"]
+    assert record.verdict is Verdict.ACCEPTED_WITH_ARTIFACTS
+    assert record.routes == ["social"]
     assert len(published(home)) == 1
 
 

@@ -109,35 +109,57 @@ def _keep(path: Path, data: bytes) -> None:
 
 
 def _date_stamp() -> _Upload:
+    name = "motorcycle-date-stamp.jpg"
     photo = _source("motorcycle_left.png")
     layer = _layer(photo)
     _write(layer, (photo.width - 22, photo.height - 9), "'24  3 17", 30, _ORANGE, anchor="rs")
     glow = layer.filter(ImageFilter.GaussianBlur(0.7))
+    step = {"op": "remove_text", "hint": "date-stamp"}
     return _Upload(
-        name="motorcycle-date-stamp.jpg",
-        title="date stamp",
+        name=name,
+        title="date stamp, hint in a manifest",
         expected="The orange date is gone; the maker's name on the motorcycle stays",
         data=_jpeg(_composed(photo, glow), 95),
         truth=photo,
-        beside={},
+        beside={f"{name}.json": _manifest("demo-date-stamp", [step])},
     )
 
 
-def _watermark() -> _Upload:
-    photo = _source("coffee.png")
-    band = Image.new("RGBA", (760, 90), (255, 255, 255, 0))
-    _write(band, (380, 45), "PICSTOCK  PREVIEW", 64, (255, 255, 255, 96), anchor="mm")
-    slanted = band.rotate(28, Image.Resampling.BICUBIC, expand=True)
-    layer = _layer(photo)
-    layer.paste(slanted, ((photo.width - slanted.width) // 2, (photo.height - slanted.height) // 2))
+def _watermark_on_calm() -> _Upload:
+    photo = _source("rocket.jpg")
     return _Upload(
-        name="coffee-watermark.jpg",
-        title="diagonal watermark",
-        expected="The translucent watermark is gone, or the photo waits for a person",
-        data=_jpeg(_composed(photo, layer), 95),
+        name="rocket-watermark.jpg",
+        title="translucent watermark",
+        expected="The diagonal watermark is gone from the evening sky; the rocket stands",
+        data=_jpeg(_watermarked(photo, "PICSTOCK", 58, 28, (0.32, 0.38)), 95),
         truth=photo,
         beside={},
     )
+
+
+def _watermark_on_edges() -> _Upload:
+    photo = _source("coffee.png")
+    return _Upload(
+        name="coffee-watermark.jpg",
+        title="translucent watermark across the cup",
+        expected="Too hard for the classical fills: the photo waits for a person, unharmed",
+        data=_jpeg(_watermarked(photo, "PICSTOCK  PREVIEW", 64, 28, (0.5, 0.5)), 95),
+        truth=photo,
+        beside={},
+    )
+
+
+def _watermarked(
+    photo: Image.Image, text: str, size: int, degrees: int, centre: tuple[float, float]
+) -> Image.Image:
+    band = Image.new("RGBA", (760, 90), (255, 255, 255, 0))
+    _write(band, (380, 45), text, size, (255, 255, 255, 96), anchor="mm")
+    slanted = band.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    layer = _layer(photo)
+    left = round(photo.width * centre[0] - slanted.width / 2)
+    top = round(photo.height * centre[1] - slanted.height / 2)
+    layer.paste(slanted, (left, top))
+    return _composed(photo, layer)
 
 
 def _caption() -> _Upload:
@@ -308,7 +330,8 @@ def _for_print() -> _Upload:
 
 _CATALOG: tuple[Callable[[], _Upload], ...] = (
     _date_stamp,
-    _watermark,
+    _watermark_on_calm,
+    _watermark_on_edges,
     _caption,
     _turned,
     _cut_out,

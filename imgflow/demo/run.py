@@ -51,8 +51,17 @@ def run_demo(home: Home, out: Console) -> bool:
     outcomes = [compare(photo, store, records[photo.key]) for photo in photos]
     out.print(_table(outcomes))
     gallery = folder / "gallery.html"
-    rows = [gallery_row(store, records[photo.key], photo.title) for photo in photos]
-    gallery.write_text(render_gallery(rows), encoding="utf-8")
+    rows = [
+        gallery_row(
+            store,
+            records[photo.key],
+            photo.title,
+            about=f"Expected: {photo.expected}",
+            figures=outcome.figures(),
+        )
+        for photo, outcome in zip(photos, outcomes, strict=True)
+    ]
+    gallery.write_text(render_gallery(rows, title="imgflow demo"), encoding="utf-8")
     for error in errors:
         out.print(f"[red]error[/red] {escape(error)}", soft_wrap=True)
     out.print(f"Gallery, before and after: file://{gallery.absolute()}", soft_wrap=True)
@@ -73,24 +82,22 @@ def _published(home: Home) -> str:
 
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table(title="What the line did", show_lines=True)
-    for heading in ("photo", "found", "done"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("PSNR dB\nbefore", "\nafter", "SSIM\nbefore", "\nafter", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict", overflow="fold")
+    table.add_column("photo", overflow="fold", ratio=3)
+    table.add_column("found, and done", overflow="fold", ratio=4)
+    table.add_column("PSNR\nbefore\nafter", justify="right", no_wrap=True)
+    table.add_column("SSIM\nbefore\nafter", justify="right", no_wrap=True)
+    table.add_column("s", justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold", ratio=2, min_width=11)
     for each in outcomes:
         verdict = f"[{_COLOURS.get(each.verdict, 'white')}]{each.verdict}[/]"
         if each.reason:
             verdict += f"\n{escape(each.reason)}"
         table.add_row(
             f"[bold]{escape(each.title)}[/bold]\n{escape(each.key)}",
-            escape(each.found),
-            escape(each.done),
-            shown(each.psnr_before),
-            shown(each.psnr_after),
-            shown(each.ssim_before),
-            shown(each.ssim_after),
-            f"{each.seconds:.2f}",
+            f"{escape(each.found)}\n[dim]->[/dim] {escape(each.done)}",
+            f"{shown(each.psnr_before, 'dB')}\n{shown(each.psnr_after, 'dB')}",
+            f"{shown(each.ssim_before)}\n{shown(each.ssim_after)}",
+            f"{each.seconds:.1f}",
             verdict,
         )
     return table

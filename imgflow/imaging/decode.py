@@ -180,6 +180,8 @@ def decode(
         and "transparency" not in image.info
         and not _ignored_gamma(image, notes)
     )
+    if orientation != 1:
+        notes.append(f"turned upright, as its EXIF orientation {orientation} says")
     if source_frames > 1:
         notes.append(f"first of {source_frames} frames used")
 

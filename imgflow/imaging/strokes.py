@@ -18,6 +18,8 @@ _THICKEST = 0.35
 _PARTS = 8
 # Least share of ink in a part that counts as written on.
 _WRITTEN = 0.04
+# Share of a line's parts that text goes through at least, wide spaces between words included.
+_SPACED = 0.75
 # Levels of contrast below which nothing is ink.
 _FAINTEST = 6.0
 # How far the opacity of ink may be from the line's own.
@@ -192,13 +194,14 @@ def _vote(values: Values, candidates: Where, parts: NDArray[np.intp]) -> Values:
 
 
 def _written_share(ink: Where, inside: Where, parts: NDArray[np.intp]) -> float:
-    """Share of the line's parts that carry ink, and not only ink."""
+    """How many of the line's parts carry ink, and not only ink, of those that text would; 0..1."""
     shares = [
         float(ink[inside & (parts == part)].mean())
         for part in range(_PARTS)
         if (inside & (parts == part)).any()
     ]
-    return float(np.mean([_WRITTEN <= share <= 0.7 for share in shares]))
+    written = float(np.mean([_WRITTEN <= share <= 0.7 for share in shares]))
+    return min(written / _SPACED, 1.0)
 
 
 def _stroke_width(ink: Mask) -> float:

@@ -39,7 +39,8 @@ def test_a_constant_photo_stays_constant(name: str, dtype: Any) -> None:
     # OpenCV's Telea dithers by a level or two of whatever depth.
     tolerance = 2 if name == "telea" else 0
     error = np.abs(fill(name, pixels, mask).astype(int) - before)
-    assert error.max() <= tolerance and not error[mask == 0].any()
+    assert error.max() <= tolerance
+    assert not error[mask == 0].any()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -65,7 +66,8 @@ def test_shape_dtype_and_input_stay(name: str, shape: tuple[int, int], dtype: An
     mask[shape[0] // 2, shape[1] // 2] = 255
     before = pixels.copy()
     filled = fill(name, pixels, mask)
-    assert filled.shape == pixels.shape and filled.dtype == dtype
+    assert filled.shape == pixels.shape
+    assert filled.dtype == dtype
     assert np.array_equal(pixels, before)
     assert np.array_equal(filled[mask == 0], before[mask == 0])
 
@@ -74,8 +76,11 @@ def test_fillers_state_what_they_are() -> None:
     for name in FILLERS:
         spec = Engines().filler(name).spec
         assert (spec.name, spec.kind) == (name, "filler")
-        assert spec.model_id and spec.licence and spec.deterministic
-        assert not spec.prompted and not spec.seeded
+        assert spec.model_id
+        assert spec.licence
+        assert spec.deterministic
+        assert not spec.prompted
+        assert not spec.seeded
 
 
 # ---- enlarging ---------------------------------------------------------------------------
@@ -92,7 +97,8 @@ def tile(height: int = 40, width: int = 50) -> Pixels:
 def test_lanczos_enlarges_and_shifts_nothing(scale: int) -> None:
     source = tile()
     large = Lanczos(scale).enlarge(source)
-    assert large.shape == (40 * scale, 50 * scale, 3) and large.dtype == np.float32
+    assert large.shape == (40 * scale, 50 * scale, 3)
+    assert large.dtype == np.float32
     small = cv2.resize(large, (50, 40), interpolation=cv2.INTER_AREA)
     error = np.abs(small - source)
     assert error.mean() < 0.02, "a shift by half a pixel would be far more"
@@ -124,7 +130,8 @@ def test_nothing_leaves_the_range_of_its_neighbours(seed: int, scale: int) -> No
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
     around = np.ones((scale, scale, 1), np.float32)
     low, high = (np.kron(side(windows, axis=(3, 4)), around) for side in (np.min, np.max))
-    assert (large >= low).all() and (large <= high).all()
+    assert (large >= low).all()
+    assert (large <= high).all()
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
@@ -139,9 +146,7 @@ def test_the_stated_reach_is_enough_for_tiles(scale: int) -> None:
         window = source[top - reach : top + core + reach, left - reach : left + core + reach]
         part = engine.enlarge(np.ascontiguousarray(window))
         inner = slice(reach * scale, (reach + core) * scale)
-        expected = whole[
-            top * scale : (top + core) * scale, left * scale : (left + core) * scale
-        ]
+        expected = whole[top * scale : (top + core) * scale, left * scale : (left + core) * scale]
         assert np.abs(part[inner, inner] - expected).max() < 1e-5
 
 
@@ -155,7 +160,8 @@ def test_lanczos_is_sharper_than_bilinear() -> None:
 def test_unsharp_sharpens_a_soft_photo() -> None:
     soft = cv2.GaussianBlur(photo("coffee", 320), (0, 0), 1.5)
     sharp = UnsharpMask().enlarge(soft.astype(np.float32) / 255)
-    assert sharp.shape == soft.shape and sharp.dtype == np.float32
+    assert sharp.shape == soft.shape
+    assert sharp.dtype == np.float32
     after = measure(np.rint(sharp * 255).astype(np.uint8)).sharpness
     assert after > 1.1 * measure(soft).sharpness
 

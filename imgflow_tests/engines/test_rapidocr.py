@@ -21,7 +21,8 @@ def detector() -> RapidOcrDetector:
 def test_a_stamp_is_read_where_it_is(detector: RapidOcrDetector, stamped: Stamped) -> None:
     found = detector.detect(stamped.pixels)
     matching = [each for each in found if re.sub(r"\W", "", each.text) == "20240315"]
-    assert len(matching) == 1 and matching[0].confidence > 0.8
+    assert len(matching) == 1
+    assert matching[0].confidence > 0.8
     points = np.array(matching[0].polygon)
     assert points.shape == (4, 2)
     left, top, right, bottom = stamped.box
@@ -48,5 +49,6 @@ def test_a_photo_without_text_has_none_that_is_believed(detector: RapidOcrDetect
 
 def test_the_spec_names_the_models_bytes(detector: RapidOcrDetector) -> None:
     assert detector.spec.kind == "text_detector"
-    assert detector.spec.weights_sha256 and len(detector.spec.weights_sha256) == 64
+    assert detector.spec.weights_sha256
+    assert len(detector.spec.weights_sha256) == 64
     assert detector.spec.weights_sha256[:12] in detector.spec.code_version

@@ -47,13 +47,12 @@ def test_a_name_that_is_taken_is_replaced_even_after_use() -> None:
         ("upscaler", ["lanczos", "unsharp"]),
     ],
 )
-def test_an_unknown_name_is_an_error_that_names_the_known_ones(
-    kind: str, known: list[str]
-) -> None:
+def test_an_unknown_name_is_an_error_that_names_the_known_ones(kind: str, known: list[str]) -> None:
     find = getattr(Engines(), kind)
     with pytest.raises(EngineUnavailable) as error:
         find("magic", 2) if kind == "upscaler" else find("magic")
-    assert error.value.code == "engine_unknown" and "'magic'" in error.value.what
+    assert error.value.code == "engine_unknown"
+    assert "'magic'" in error.value.what
     assert all(name in error.value.hint for name in known)
 
 

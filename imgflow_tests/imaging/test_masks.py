@@ -68,7 +68,10 @@ def test_the_box_of_a_mask_is_tight(mask: Mask) -> None:
         return
     assert np.count_nonzero(mask[box.slices]) == np.count_nonzero(mask)
     inside = mask[box.slices]
-    assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
+    assert inside[0].any()
+    assert inside[-1].any()
+    assert inside[:, 0].any()
+    assert inside[:, -1].any()
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,7 +82,8 @@ def test_a_padded_box_stays_in_the_photo_and_holds_the_box(
     padded = box.padded(pad, *sides)
     assert padded.inside(*sides)
     assert padded.union(box) == padded
-    assert padded.height <= box.height + 2 * pad and padded.width <= box.width + 2 * pad
+    assert padded.height <= box.height + 2 * pad
+    assert padded.width <= box.width + 2 * pad
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,7 +110,8 @@ def test_merged_boxes_hold_all_and_do_not_overlap(boxes: list[Box]) -> None:
 @given(MASKS, st.integers(0, 5), st.integers(1, 4))
 def test_dilation_grows_with_its_radius(mask: Mask, radius: int, more: int) -> None:
     small, large = dilate(mask, radius), dilate(mask, radius + more)
-    assert (small >= mask).all() and (large >= small).all()
+    assert (small >= mask).all()
+    assert (large >= small).all()
     assert set(np.unique(large)) <= {0, 255}
 
 
@@ -115,14 +120,16 @@ def test_dilation_is_a_disc() -> None:
     mask[10, 10] = 255
     rows, columns = np.nonzero(dilate(mask, 6))
     distance = np.hypot(rows - 10, columns - 10)
-    assert distance.max() < 7 and np.count_nonzero(distance <= 5) == 81
+    assert distance.max() < 7
+    assert np.count_nonzero(distance <= 5) == 81
     assert np.array_equal(dilate(mask, 0), mask)
 
 
 def test_polygons_are_drawn_and_boxed() -> None:
     rectangle = np.array([(2.0, 3.0), (9.0, 3.0), (9.0, 6.0), (2.0, 6.0)])
     mask = polygon_mask([rectangle], 12, 15)
-    assert mask_box(mask) == Box(3, 2, 7, 10) and np.count_nonzero(mask) == 4 * 8
+    assert mask_box(mask) == Box(3, 2, 7, 10)
+    assert np.count_nonzero(mask) == 4 * 8
     assert polygon_box(rectangle, 12, 15) == Box(3, 2, 7, 10)
     assert not polygon_mask([], 12, 15).any()
 

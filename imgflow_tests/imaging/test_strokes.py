@@ -63,14 +63,17 @@ def test_text_of_nearly_the_grounds_colour_is_not_trusted(
     clear = stamp(ground, "24-03-15", at=at, colour=(255, 255, 255))
     low = find_strokes(faint.pixels, faint.polygon).confidence
     high = find_strokes(clear.pixels, clear.polygon).confidence
-    assert low < trusted and high > low + 0.15
+    assert low < trusted
+    assert high > low + 0.15
 
 
 def test_flat_ground_has_no_strokes() -> None:
     flat = np.full((60, 200, 3), 128, np.uint8)
     polygon = np.array([(50, 20), (150, 20), (150, 40), (50, 40)], np.float32)
     found = find_strokes(flat, polygon)
-    assert not found.mask.any() and found.confidence == 0 and found.width == 0
+    assert not found.mask.any()
+    assert found.confidence == 0
+    assert found.width == 0
 
 
 def test_outlined_text_is_covered_with_its_outline(stamped: Stamped) -> None:
@@ -104,7 +107,8 @@ def test_a_tilted_stamp_is_covered() -> None:
 def test_more_growth_masks_more(stamped: Stamped) -> None:
     once = find_strokes(stamped.pixels, stamped.polygon).mask
     twice = find_strokes(stamped.pixels, stamped.polygon, grow=2.0).mask
-    assert (twice >= once).all() and twice.sum() > 1.1 * once.sum()
+    assert (twice >= once).all()
+    assert twice.sum() > 1.1 * once.sum()
 
 
 @pytest.mark.parametrize(
@@ -119,4 +123,5 @@ def test_more_growth_masks_more(stamped: Stamped) -> None:
 def test_regions_at_the_edge_are_no_problem(polygon: list[tuple[int, int]]) -> None:
     pixels = photo("coffee", 320)
     found = find_strokes(pixels, np.array(polygon, np.float32))
-    assert found.mask.shape == pixels.shape[:2] and 0 <= found.confidence <= 1
+    assert found.mask.shape == pixels.shape[:2]
+    assert 0 <= found.confidence <= 1

@@ -92,8 +92,10 @@ def test_bytes_are_readable_json_in_utf8() -> None:
     document = json.loads(FULL.to_json().decode("utf-8"))
     assert document["schema_version"] == SCHEMA_VERSION == 1
     assert document["key"] == "schuhe/rot é.jpg"
-    assert document["version"] == "detexted" and document["verdict"] == "quarantined"
-    assert "é" in FULL.to_json().decode() and "\n" in FULL.to_json().decode()
+    assert document["version"] == "detexted"
+    assert document["verdict"] == "quarantined"
+    assert "é" in FULL.to_json().decode()
+    assert "\n" in FULL.to_json().decode()
 
 
 @settings(max_examples=50, deadline=None)
@@ -160,5 +162,6 @@ def test_what_stops_a_photo() -> None:
 
 def test_the_environment_names_what_changes_bytes() -> None:
     here = environment(3)
-    assert here.threads == 3 and here.instruction_set
+    assert here.threads == 3
+    assert here.instruction_set
     assert {"numpy", "opencv-python-headless", "pillow"} <= set(here.libraries)

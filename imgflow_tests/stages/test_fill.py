@@ -49,7 +49,8 @@ def test_outside_the_mask_every_pixel_is_bit_exact(
     before = pixels.copy()
     filled = fill_holes(pixels, mask, Fill(Engines().filler(name), 12, feather))
     assert np.array_equal(pixels, before), "the input is not touched"
-    assert filled.shape == pixels.shape and filled.dtype == dtype
+    assert filled.shape == pixels.shape
+    assert filled.dtype == dtype
     assert np.array_equal(filled[mask == 0], before[mask == 0])
     assert np.array_equal(filled[:, :, 3:], before[:, :, 3:]), "alpha is carried"
     assert not np.array_equal(filled[:, :, :3][mask > 0], before[:, :, :3][mask > 0])
@@ -77,7 +78,8 @@ def test_an_engine_that_repaints_everything_changes_only_the_holes(
 def test_an_empty_mask_asks_no_engine() -> None:
     engine = FakeFiller("idle", lambda crop, hole: crop)
     filled = fill_holes(ground(), mask_of(), Fill(engine, 12, 2))
-    assert np.array_equal(filled, ground()) and engine.calls == 0
+    assert np.array_equal(filled, ground())
+    assert engine.calls == 0
 
 
 @pytest.mark.parametrize("name", FILLERS)

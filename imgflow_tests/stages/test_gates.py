@@ -38,12 +38,15 @@ def test_a_gate_knows_which_way_is_better(
 
 def test_nothing_to_measure_is_not_a_pass() -> None:
     result = gate("psnr", "psnr", None, 16.0, "no clean ground")
-    assert result.passed is None and result.value is None and result.note == "no clean ground"
+    assert result.passed is None
+    assert result.value is None
+    assert result.note == "no clean ground"
 
 
 def test_equal_images_have_a_number_that_json_can_hold() -> None:
     result = gate("psnr", "psnr", math.inf, 16.0)
-    assert result.passed and result.value == PSNR_OF_EQUALS
+    assert result.passed
+    assert result.value == PSNR_OF_EQUALS
 
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
@@ -56,27 +59,36 @@ UNKNOWN = gate("ssim", "ssim", None, 0.5)
 
 def test_what_passes_is_kept() -> None:
     judged = judge(DONE, [GOOD, UNKNOWN], accept_artifacts=False)
-    assert judged.verdict is Verdict.REPAIRED and judged.pixels is PIXELS
-    assert judged.rejected is None and judged.reason is None
+    assert judged.verdict is Verdict.REPAIRED
+    assert judged.pixels is PIXELS
+    assert judged.rejected is None
+    assert judged.reason is None
     assert judged.gates == (GOOD, UNKNOWN)
 
 
 def test_what_fails_is_quarantined_with_its_pixels_kept_for_the_reviewer() -> None:
     judged = judge(DONE, [GOOD, LOW, ROUGH], accept_artifacts=False)
-    assert judged.verdict is Verdict.QUARANTINED and judged.verdict.stops
-    assert judged.pixels is None and judged.rejected is PIXELS
-    assert judged.reason is not None and judged.reason.code == "gate_failed"
+    assert judged.verdict is Verdict.QUARANTINED
+    assert judged.verdict.stops
+    assert judged.pixels is None
+    assert judged.rejected is PIXELS
+    assert judged.reason is not None
+    assert judged.reason.code == "gate_failed"
     assert "psnr 3 is below 16" in judged.reason.message
     assert "edge_continuity 9 is above 3" in judged.reason.message
-    assert judged.reason.hint and not judged.reason.transient
+    assert judged.reason.hint
+    assert not judged.reason.transient
     assert judged.gates == (GOOD, LOW, ROUGH)
 
 
 def test_a_policy_may_accept_artifacts_and_says_so() -> None:
     judged = judge(DONE, [LOW], accept_artifacts=True)
-    assert judged.verdict is Verdict.ACCEPTED_WITH_ARTIFACTS and not judged.verdict.stops
-    assert judged.pixels is PIXELS and judged.rejected is None
-    assert judged.notes[0] == "a note" and "psnr 3 is below 16" in judged.notes[1]
+    assert judged.verdict is Verdict.ACCEPTED_WITH_ARTIFACTS
+    assert not judged.verdict.stops
+    assert judged.pixels is PIXELS
+    assert judged.rejected is None
+    assert judged.notes[0] == "a note"
+    assert "psnr 3 is below 16" in judged.notes[1]
     assert judge(DONE, [GOOD], accept_artifacts=True).verdict is Verdict.REPAIRED
 
 
@@ -95,7 +107,8 @@ def test_residual_text_is_said_in_words() -> None:
         note="OCR still reads '2024'",
     )
     reason = judge(DONE, [residual], accept_artifacts=False).reason
-    assert reason is not None and "OCR still reads '2024'" in reason.message
+    assert reason is not None
+    assert "OCR still reads '2024'" in reason.message
 
 
 # ---- the gates of a repair ---------------------------------------------------------------
@@ -124,7 +137,8 @@ def magenta(crop: Pixels, hole: Pixels) -> Pixels:
 
 def test_a_patch_of_colour_fails_at_probe_and_rim() -> None:
     gates = repaired(FakeFiller("bad", magenta))
-    assert gates["psnr"].passed is False and gates["edge_continuity"].passed is False
+    assert gates["psnr"].passed is False
+    assert gates["edge_continuity"].passed is False
 
 
 def test_an_engine_that_leaves_all_as_it_is_fails_the_probe() -> None:
@@ -139,7 +153,8 @@ def test_without_clean_ground_the_rim_is_still_judged() -> None:
     after = fill_holes(pixels, mask, fill)
     trusting = RepairGates(unprobed_area=1)
     gates = {each.name: each for each in repair_gates(pixels, after, mask, mask, fill, trusting)}
-    assert gates["psnr"].passed is None and "no clean ground" in gates["psnr"].note
+    assert gates["psnr"].passed is None
+    assert "no clean ground" in gates["psnr"].note
     assert gates["edge_continuity"].passed is False
 
 

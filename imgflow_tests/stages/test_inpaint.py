@@ -46,7 +46,8 @@ def run_with_mask(make_job: MakeJob, picture: MakePicture, data: bytes, **step: 
 
 def test_without_a_step_the_photo_passes_through(make_job: MakeJob, picture: MakePicture) -> None:
     outcome = inpaint(picture(CLEAN), make_job())
-    assert outcome.verdict is Verdict.PASSED_THROUGH and outcome.pixels is None
+    assert outcome.verdict is Verdict.PASSED_THROUGH
+    assert outcome.pixels is None
 
 
 @pytest.mark.parametrize("kind", ["mask", "region"])
@@ -59,12 +60,14 @@ def test_what_is_marked_is_filled_and_the_rest_is_bit_exact(
     scale = 257 if dtype == np.uint16 else 1
     damaged = DAMAGED.astype(dtype) * dtype(scale)
     outcome = inpaint(picture(damaged), job)
-    assert outcome.verdict is Verdict.REPAIRED and outcome.pixels is not None
+    assert outcome.verdict is Verdict.REPAIRED
+    assert outcome.pixels is not None
     assert outcome.pixels.dtype == dtype
     assert np.array_equal(outcome.pixels[MASK == 0], damaged[MASK == 0])
     assert psnr_at(CLEAN, outcome.pixels // dtype(scale), MASK > 0) > 18
     (operation,) = outcome.operations
-    assert operation.requested_by == "manifest:job-1" and operation.mask is not None
+    assert operation.requested_by == "manifest:job-1"
+    assert operation.mask is not None
     kept = Picture(job.store, operation.mask).pixels[:, :, 0]
     assert np.array_equal(kept, MASK), "the record names the mask that was used"
 
@@ -85,12 +88,11 @@ def test_a_mask_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(BadMask) as error:
         run_with_mask(make_job, picture, data)
-    assert error.value.code == code and error.value.hint
+    assert error.value.code == code
+    assert error.value.hint
 
 
-def test_a_region_outside_the_photo_marks_nothing(
-    make_job: MakeJob, picture: MakePicture
-) -> None:
+def test_a_region_outside_the_photo_marks_nothing(make_job: MakeJob, picture: MakePicture) -> None:
     far = {"region": {"x": 5000, "y": 5000, "width": 10, "height": 10}}
     with pytest.raises(BadMask) as error:
         inpaint(picture(DAMAGED), make_job(manifest=manifest(far)))
@@ -105,7 +107,8 @@ def test_a_mask_names_the_image_it_was_drawn_on(make_job: MakeJob, picture: Make
     stale = make_job(manifest=step, masks=masks, known_hashes=frozenset(["b" * 64]))
     with pytest.raises(BadMask) as error:
         inpaint(picture(DAMAGED), stale)
-    assert error.value.code == "mask_stale" and "m.png" in error.value.what
+    assert error.value.code == "mask_stale"
+    assert "m.png" in error.value.what
 
 
 def test_two_steps_are_done_one_after_the_other(make_job: MakeJob, picture: MakePicture) -> None:
@@ -113,8 +116,10 @@ def test_two_steps_are_done_one_after_the_other(make_job: MakeJob, picture: Make
     second = {"region": {"x": 200, "y": 10, "width": 16, "height": 12}}
     damaged = painted(DAMAGED, mask(other), (0, 255, 0))
     outcome = inpaint(picture(damaged), make_job(manifest=manifest({"region": REGION}, second)))
-    assert outcome.verdict is Verdict.REPAIRED and outcome.pixels is not None
-    assert len(outcome.operations) == 2 and len(outcome.gates) == 8
+    assert outcome.verdict is Verdict.REPAIRED
+    assert outcome.pixels is not None
+    assert len(outcome.operations) == 2
+    assert len(outcome.gates) == 8
     both = mask(BOX, other)
     assert np.array_equal(outcome.pixels[both == 0], damaged[both == 0])
     assert psnr_at(CLEAN, outcome.pixels, both > 0) > 15
@@ -147,7 +152,8 @@ def test_a_prompt_and_a_seed_that_no_engine_took_are_noted(
     outcome = inpaint(picture(DAMAGED), make_job(manifest=step))
     assert any("takes no prompt" in note for note in outcome.notes)
     assert any("takes no seed" in note for note in outcome.notes)
-    assert outcome.operations[0].prompt == "wood" and outcome.operations[0].seed == 4
+    assert outcome.operations[0].prompt == "wood"
+    assert outcome.operations[0].seed == 4
 
 
 def test_an_engine_that_leaves_the_object_is_stopped(

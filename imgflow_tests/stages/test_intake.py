@@ -34,10 +34,13 @@ def take(key: ImageKey, line: Line, **limits: int) -> Intake:
 def test_a_photo_alone(make_line: MakeLine, drop: Drop) -> None:
     line = make_line()
     intake = take(drop("a.png", PHOTO), line)
-    assert intake.original is not None and intake.original.area == "originals"
+    assert intake.original is not None
+    assert intake.original.area == "originals"
     assert intake.original.media_type == "image/png"
     assert line.store.read_original(intake.original.sha256) == intake.data == PHOTO
-    assert intake.attachments == {} and intake.masks == {} and intake.manifest.steps == []
+    assert intake.attachments == {}
+    assert intake.masks == {}
+    assert intake.manifest.steps == []
 
 
 def test_manifest_and_masks_are_archived(make_line: MakeLine, drop: Drop) -> None:
@@ -135,15 +138,18 @@ def test_what_is_wrong_beside_a_photo_is_a_problem_and_the_photo_is_archived(
 ) -> None:
     line = make_line()
     intake = take(drop("a.png", PHOTO, manifest, masks), line)
-    assert intake.problem is not None and intake.problem.code == code
+    assert intake.problem is not None
+    assert intake.problem.code == code
     assert named in intake.problem.what
-    assert intake.original is not None and "manifest" in intake.attachments
+    assert intake.original is not None
+    assert "manifest" in intake.attachments
     assert line.store.read_original(intake.original.sha256) == PHOTO
 
 
 def test_a_manifest_for_this_very_image_is_taken(make_line: MakeLine, drop: Drop) -> None:
     intake = take(drop("a.png", PHOTO, {"image_sha256": sha256_hex(PHOTO)}), make_line())
-    assert intake.problem is None and intake.manifest.image_sha256 == sha256_hex(PHOTO)
+    assert intake.problem is None
+    assert intake.manifest.image_sha256 == sha256_hex(PHOTO)
 
 
 def test_a_full_disk_is_not_the_photos_problem(

@@ -46,7 +46,8 @@ def test_a_perfect_engine_has_a_perfect_probe() -> None:
     result = displaced_probe(stamped.pixels, mask, dilate(mask, 2), Fill(oracle(clean), 6, 0))
     assert result is not None
     assert result.psnr > 40 or math.isinf(result.psnr)
-    assert result.ssim > 0.99 and result.haarpsi > 0.99
+    assert result.ssim > 0.99
+    assert result.haarpsi > 0.99
 
 
 @pytest.mark.parametrize(("name", "at"), PLACES)
@@ -54,9 +55,11 @@ def test_a_bad_engine_is_far_below_a_decent_one(name: str, at: tuple[int, int]) 
     stamped = stamp(photo(name, 320), "24-03-15", at=at)
     good = probe(stamped, Engines().filler("telea"))
     bad = probe(stamped, FakeFiller("bad", lambda crop, hole: painted(crop, hole, (255, 0, 255))))
-    assert good is not None and bad is not None
+    assert good is not None
+    assert bad is not None
     assert bad.psnr < good.psnr - 8
-    assert bad.ssim < good.ssim - 0.1 and bad.haarpsi < good.haarpsi
+    assert bad.ssim < good.ssim - 0.1
+    assert bad.haarpsi < good.haarpsi
 
 
 @pytest.mark.parametrize(("name", "at"), PLACES)
@@ -65,7 +68,9 @@ def test_an_engine_that_does_nothing_does_not_shine(name: str, at: tuple[int, in
     stamped = stamp(photo(name, 320), "24-03-15", at=at)
     nothing = probe(stamped, FakeFiller("idle", lambda crop, hole: crop.copy()))
     good = probe(stamped, Engines().filler("telea"))
-    assert nothing is not None and good is not None and nothing.psnr < good.psnr - 4
+    assert nothing is not None
+    assert good is not None
+    assert nothing.psnr < good.psnr - 4
 
 
 def test_a_probe_is_repeatable(stamped: Stamped) -> None:
@@ -76,8 +81,10 @@ def test_sixteen_bits_are_probed_like_eight(stamped: Stamped) -> None:
     eight = probe(stamped, Engines().filler("navier-stokes"))
     wide = stamped.pixels.astype(np.uint16) * np.uint16(257)
     sixteen = probe(stamped, Engines().filler("navier-stokes"), wide)
-    assert eight is not None and sixteen is not None
-    assert abs(eight.psnr - sixteen.psnr) < 1 and abs(eight.ssim - sixteen.ssim) < 0.02
+    assert eight is not None
+    assert sixteen is not None
+    assert abs(eight.psnr - sixteen.psnr) < 1
+    assert abs(eight.ssim - sixteen.ssim) < 0.02
 
 
 def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:

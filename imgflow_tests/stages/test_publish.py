@@ -39,8 +39,10 @@ def test_every_rendition_is_made_at_its_size(make_job: MakeJob, picture: MakePic
     outcome = publish(picture(PHOTO), job)
     assert outcome.verdict is Verdict.PUBLISHED
     images = opened(job, outcome)
-    assert images["web"].size == (300, 200) and images["web"].format == "JPEG"
-    assert images["thumb"].size == (64, 43) and images["thumb"].format == "WEBP"
+    assert images["web"].size == (300, 200)
+    assert images["web"].format == "JPEG"
+    assert images["thumb"].size == (64, 43)
+    assert images["thumb"].format == "WEBP"
     assert [each.path for each in outcome.renditions] == [
         "shoes/red.png/web.jpg",
         "shoes/red.png/thumb.webp",
@@ -48,14 +50,16 @@ def test_every_rendition_is_made_at_its_size(make_job: MakeJob, picture: MakePic
     for each in outcome.renditions:
         assert (each.object.width, each.object.height) == images[each.name].size
     (deliverable,) = outcome.gates
-    assert deliverable.name == "deliverable" and deliverable.passed
+    assert deliverable.name == "deliverable"
+    assert deliverable.passed
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp", "png", "avif"])
 def test_a_photo_is_never_enlarged(format: str, make_job: MakeJob, picture: MakePicture) -> None:
     job = make_job({"renditions": [{"name": "big", "long_side": 5000, "format": format}]})
     image = opened(job, publish(picture(PHOTO), job))["big"]
-    assert image.size == (400, 267) and image.format == format.upper()
+    assert image.size == (400, 267)
+    assert image.format == format.upper()
     error = np.abs(np.array(image.convert("RGB")).astype(int) - PHOTO).mean()
     assert error < (0.01 if format == "png" else 6)
 
@@ -75,8 +79,10 @@ def test_a_file_that_is_too_large_is_not_deliverable(
     renditions = [{"name": "web", "long_side": 400, "max_bytes": 1000}]
     outcome = publish(picture(PHOTO), make_job({"renditions": renditions}))
     assert outcome.verdict is Verdict.QUARANTINED
-    assert outcome.reason is not None and "more than 1000" in outcome.reason.message
-    assert "web" in outcome.gates[0].note and "1000" in outcome.gates[0].note
+    assert outcome.reason is not None
+    assert "more than 1000" in outcome.reason.message
+    assert "web" in outcome.gates[0].note
+    assert "1000" in outcome.gates[0].note
 
 
 def cutout(dtype: Any = np.uint8) -> Pixels:
@@ -97,7 +103,8 @@ def test_alpha_is_kept_where_the_format_has_it(
     image = opened(job, publish(picture(cutout()), job))["web"]
     assert image.mode == "RGBA"
     alpha = np.array(image)[:, :, 3]
-    assert (alpha[:, :70] == 255).all() and (alpha[:, 80:] == 0).all()
+    assert (alpha[:, :70] == 255).all()
+    assert (alpha[:, 80:] == 0).all()
 
 
 def test_jpeg_has_a_background_where_the_photo_is_transparent(
@@ -131,10 +138,13 @@ def test_fitting_keeps_proportions_and_constants(
     pixels[:, :, 3:] = 255
     small = fit(pixels, long_side)
     height, width = small.shape[:2]
-    assert max(height, width) == min(long_side, max(sides)) and min(height, width) >= 1
+    assert max(height, width) == min(long_side, max(sides))
+    assert min(height, width) >= 1
     ratio = max(height, width) / max(sides)
-    assert abs(height - sides[0] * ratio) <= 1 and abs(width - sides[1] * ratio) <= 1
-    assert (small[:, :, :3] == level).all() and (small[:, :, 3:] == 255).all()
+    assert abs(height - sides[0] * ratio) <= 1
+    assert abs(width - sides[1] * ratio) <= 1
+    assert (small[:, :, :3] == level).all()
+    assert (small[:, :, 3:] == 255).all()
 
 
 def test_a_name_that_is_not_utf8_has_a_path_that_a_record_can_hold(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,8 @@ def test_missing_and_damaged_bytes_are_found(store: LocalStore, area: str) -> No
     sha256 = store.put_original(b"abc")
     store.put_object(b"abc", "image/png")
     ref = original(sha256) if area == "originals" else png(sha256)
-    assert store.exists(ref) and local_path(store, ref) == Path(store.location(ref))
+    assert store.exists(ref)
+    assert local_path(store, ref) == Path(store.location(ref))
 
     Path(store.location(ref)).write_bytes(b"abd")
     with pytest.raises(StoreError) as damaged:
@@ -106,8 +108,10 @@ def test_missing_and_damaged_bytes_are_found(store: LocalStore, area: str) -> No
     Path(store.location(ref)).unlink()
     with pytest.raises(StoreError) as missing:
         store.read(ref)
-    assert missing.value.code == "object_missing" and sha256 in str(missing.value)
-    assert not store.exists(ref) and local_path(store, ref) is None
+    assert missing.value.code == "object_missing"
+    assert sha256 in str(missing.value)
+    assert not store.exists(ref)
+    assert local_path(store, ref) is None
 
 
 def test_an_object_opens_in_a_browser_by_its_name(store: LocalStore) -> None:
@@ -204,7 +208,8 @@ def test_a_damaged_record_is_named(store: LocalStore) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(StoreError) as error:
         store.get_record("main", ImageKey("a.jpg"), Version.RAW)
-    assert error.value.code == "record_damaged" and str(path) in str(error.value)
+    assert error.value.code == "record_damaged"
+    assert str(path) in str(error.value)
 
 
 AWKWARD = [
@@ -261,19 +266,17 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(
         return Full()
 
     monkeypatch.setattr(os, "fdopen", full)
+    writes: dict[str, Callable[[], object]] = {
+        "original": lambda: store.put_original(b"data"),
+        "object": lambda: store.put_object(b"data", "image/png"),
+        "record": lambda: store.put_record(record(run_id="new")),
+        "publish": lambda: store.publish("main", "a.jpg/web.jpg", b"data"),
+        "cache": lambda: store.put_cached("text", "ab" * 32, b"data"),
+    }
     with pytest.raises(StoreError) as error:
-        match call:
-            case "original":
-                store.put_original(b"data")
-            case "object":
-                store.put_object(b"data", "image/png")
-            case "record":
-                store.put_record(record(run_id="new"))
-            case "publish":
-                store.publish("main", "a.jpg/web.jpg", b"data")
-            case "cache":
-                store.put_cached("text", "ab" * 32, b"data")
-    assert error.value.code == "disk_full" and error.value.hint
+        writes[call]()
+    assert error.value.code == "disk_full"
+    assert error.value.hint
     assert {path: path.read_bytes() for path in files(store)} == before
 
 
@@ -281,7 +284,8 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "store").write_bytes(b"a file in the place of the folder")
     with pytest.raises(StoreError) as error:
         LocalStore(tmp_path / "store").put_object(b"x", "image/png")
-    assert error.value.code == "store_unwritable" and str(tmp_path) in str(error.value)
+    assert error.value.code == "store_unwritable"
+    assert str(tmp_path) in str(error.value)
 
 
 # ---- published files and cache ------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""What worker processes do in the tests of pool and batch. Importable, as spawned workers need."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from imgflow import batch, chain
+from imgflow.chain import Passage
+from imgflow.imaging.decode import decode
+from imgflow.store.keys import ImageKey
+
+
+def start() -> None:
+    """Nothing to prepare."""
+
+
+def refuse_to_start() -> None:
+    raise RuntimeError("no model")
+
+
+def work(item: int | str) -> int:
+    """Twice a number; a word says how to go wrong."""
+    match item:
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "hang":
+            time.sleep(60)
+        case "raise":
+            raise ValueError("this item cannot be done")
+        case "exit":
+            os._exit(3)
+    return 2 * int(item)
+
+
+def rescue_with_trouble(key: ImageKey) -> Passage:
+    """The batch's work, but a photo's name may make its worker fail."""
+    name = str(key)
+    if name.startswith("segfault"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("hang"):
+        time.sleep(60)
+    if name.startswith("odd"):
+        return _with_a_fault_of_the_line(key)
+    if name.startswith("flaky"):
+        _fail_at_first(name)
+    return batch._rescue(key)
+
+
+def _with_a_fault_of_the_line(key: ImageKey) -> Passage:
+    def faulty(*_: object) -> None:
+        raise KeyError("a fault of the line itself")
+
+    informed, chain._informed = chain._informed, faulty  # type: ignore[assignment]
+    try:
+        return batch._rescue(key)
+    finally:
+        chain._informed = informed
+
+
+def _fail_at_first(name: str) -> None:
+    """Make the first `flaky-N` passages of a photo crash as a strained machine would."""
+    folder = Path(os.environ["IMGFLOW_TEST_TRIES"])
+    tries = len(list(folder.glob(f"{name}*")))
+    (folder / f"{name}-{tries}").touch()
+    from imgflow.stages import raw
+
+    def strained(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    raw.decode = strained if tries < int(Path(name).stem.split("-")[1]) else decode

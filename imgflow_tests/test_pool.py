@@ -1,0 +1,78 @@
+"""What goes wrong in a worker costs the item that it worked on, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pool_work
+import pytest
+
+from imgflow.pool import Done, Loss, cores, supervise
+
+
+def run(items: list[Any], timeout_s: float = 30, workers: int = 2) -> dict[Any, Done[Any, Any]]:
+    done = supervise(
+        pool_work.work,
+        items,
+        workers=workers,
+        timeout_s=timeout_s,
+        initializer=pool_work.start,
+    )
+    return {each.item: each for each in done}
+
+
+def test_every_item_comes_back_once() -> None:
+    done = run(list(range(12)))
+    assert {item: each.result for item, each in done.items()} == {n: 2 * n for n in range(12)}
+    assert all(each.loss is None for each in done.values())
+
+
+def test_a_dead_or_hanging_worker_costs_its_item_only() -> None:
+    done = run([1, "segfault", 2, "hang", 3, "exit", 4, 5], timeout_s=1.5)
+    assert {item: each.result for item, each in done.items() if each.loss is None} == {
+        n: 2 * n for n in range(1, 6)
+    }
+    losses = {item: each.loss.code for item, each in done.items() if each.loss is not None}
+    assert losses == {"segfault": "worker_died", "hang": "timed_out", "exit": "worker_died"}
+    hanging = done["hang"].loss
+    assert isinstance(hanging, Loss)
+    assert "1.5 seconds" in hanging.message
+
+
+def test_an_exception_of_the_work_is_raised_and_ends_the_pool() -> None:
+    with pytest.raises(ValueError, match="cannot be done"):
+        run(["raise", 1, 2])
+
+
+def test_items_are_taken_as_they_are_needed() -> None:
+    """A catalog is never queued as a whole."""
+    taken = []
+
+    def endless() -> Iterator[int]:
+        for number in range(10_000):
+            taken.append(number)
+            yield number
+
+    done = supervise(
+        pool_work.work, endless(), workers=1, timeout_s=30, initializer=pool_work.start
+    )
+    next(done)
+    done.close()  # type: ignore[attr-defined]
+    assert len(taken) < 10
+
+
+def test_nothing_to_do_is_done_at_once() -> None:
+    assert run([]) == {}
+
+
+def test_a_worker_that_cannot_start_is_an_error_and_not_a_wait() -> None:
+    done = supervise(
+        pool_work.work, [1], workers=1, timeout_s=30, initializer=pool_work.refuse_to_start
+    )
+    with pytest.raises(RuntimeError):
+        list(done)
+
+
+def test_there_is_at_least_one_core() -> None:
+    assert cores() >= 1
