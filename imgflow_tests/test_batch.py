@@ -71,7 +71,8 @@ def test_dead_and_hanging_workers_and_strained_machines(
     names = ["a.png", "segfault.png", "hang.png", "flaky-2.png", "flaky-9.png", "odd.png", "b.png"]
     passages = run([drop(name, PHOTO) for name in names], order)
 
-    assert not any(passages[name].stopped for name in ("a.png", "b.png", "flaky-2.png"))
+    healthy = [passages[name].last for name in ("a.png", "b.png", "flaky-2.png")]
+    assert [each.reason for each in healthy if each is not None] == [None] * 3
     codes = {}
     for name in ("segfault.png", "hang.png", "flaky-9.png", "odd.png"):
         last = passages[name].last

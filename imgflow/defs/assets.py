@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from imgflow.defs.checks import check_specs
-from imgflow.defs.events import report
+from imgflow.defs.events import Stored, latest, report
 from imgflow.defs.partitions import PHOTOS
 from imgflow.defs.resources import HomeResource, Progress
 from imgflow.lineage.record import Version
@@ -109,20 +109,18 @@ def rescue(
 def _report(
     context: dg.AssetExecutionContext, passage: "Passage", order: "Order"
 ) -> Iterator[dg.AssetMaterialization]:
-    """The passage's steps as events, each with the data versions that it was made from."""
-    store = order.home.store
-    upstream: dict[Version, str] = {}
-    for step in passage.steps:
-        record = step.record
-        for earlier in Version:
-            if earlier is record.version:
-                break
-            if earlier not in upstream:
-                known = store.get_record(record.catalog, passage.key, earlier)
-                if known is not None:
-                    upstream[earlier] = known.data_version
-        yield from report(context, record, store, context.selected_asset_check_keys, upstream)
-        upstream[record.version] = record.data_version
+    """The passage's steps as events, each with the versions that it was made from."""
+    upstream: dict[Version, Stored] = {}
+    made = {step.record.version: step.record for step in passage.steps}
+    for version in Version:
+        if not made:
+            return
+        if version in made:
+            stored = yield from report(context, made.pop(version), order.home.store, upstream)
+        else:
+            stored = latest(context.instance, version, passage.key)
+        if stored is not None:
+            upstream[version] = stored
 
 
 def _why(passage: "Passage") -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -16,58 +17,77 @@ from imgflow.lineage.record import Record, Version
 from imgflow.store.store import Store
 
 
-def materialization(
-    record: Record, store: Store, upstream: dict[Version, str]
-) -> dg.AssetMaterialization:
-    """The event for a version that was made, or found made.
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A materialization in the event log: what later versions and checks point at."""
 
-    upstream: data versions of the image's earlier versions.
-    """
-    return dg.AssetMaterialization(
-        asset_key=str(record.version),
-        partition=record.key,
-        description=_summary(record),
-        metadata=_metadata(record, store),
-        tags={
-            "dagster/data_version": record.data_version,
-            "dagster/data_version_is_user_provided": "true",
-            "dagster/code_version": record.code_version,
-            **{f"dagster/input_data_version/{each}": data for each, data in upstream.items()},
-        },
-    )
+    data_version: str
+    target: AssetCheckEvaluationTargetMaterializationData
 
 
 def report(
     context: dg.AssetExecutionContext,
     record: Record,
     store: Store,
-    checks: Collection[dg.AssetCheckKey],
-    upstream: dict[Version, str],
-) -> Iterator[dg.AssetMaterialization]:
-    """A version's materialization, unless it stopped; once that is stored, its checks."""
-    target = None
+    upstream: Mapping[Version, Stored],
+) -> Generator[dg.AssetMaterialization, None, Stored | None]:
+    """A version's materialization, unless it stopped, and once that is stored, its checks.
+
+    upstream: the image's earlier versions. Returns the stored materialization.
+    """
+    stored = None
     if not record.verdict.stops:
         yield materialization(record, store, upstream)
-        target = _stored(context.instance, record)
+        stored = latest(context.instance, record.version, record.key)
+    checks = context.selected_asset_check_keys
     for name in CHECKS[record.version]:
         if dg.AssetCheckKey(dg.AssetKey(str(record.version)), name) in checks:
-            context.log_event(_evaluation(record, name, target))
+            context.log_event(_evaluation(record, name, stored.target if stored else None))
+    return stored
 
 
-def _stored(
-    instance: dg.DagsterInstance, record: Record
-) -> AssetCheckEvaluationTargetMaterializationData:
-    """A pointer to the materialization that was just logged."""
-    found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(
-            asset_key=dg.AssetKey(str(record.version)), asset_partitions=[record.key]
-        ),
+def materialization(
+    record: Record, store: Store, upstream: Mapping[Version, Stored]
+) -> dg.AssetMaterialization:
+    """The event for a version that was made, or found made.
+
+    Dagster tells stale versions by the tags: what each input was, and which event said so.
+    """
+    tags = {
+        "dagster/data_version": record.data_version,
+        "dagster/data_version_is_user_provided": "true",
+        "dagster/code_version": record.code_version,
+    }
+    for version, stored in upstream.items():
+        tags[f"dagster/input_data_version/{version}"] = stored.data_version
+        tags[f"dagster/input_event_pointer/{version}"] = str(stored.target.storage_id)
+    return dg.AssetMaterialization(
+        asset_key=str(record.version),
+        partition=record.key,
+        description=_summary(record),
+        metadata=_metadata(record, store),
+        tags=tags,
+    )
+
+
+def latest(instance: dg.DagsterInstance, version: Version, key: str) -> Stored | None:
+    """The latest materialization of an image's version."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(str(version)), asset_partitions=[key]),
         limit=1,
-    ).records[0]
-    return AssetCheckEvaluationTargetMaterializationData(
-        storage_id=found.storage_id,
-        run_id=found.event_log_entry.run_id,
-        timestamp=found.event_log_entry.timestamp,
+    ).records
+    if not records:
+        return None
+    (found,) = records
+    event = found.asset_materialization
+    tags = event.tags if event is not None else None
+    return Stored(
+        data_version=(tags or {}).get("dagster/data_version", ""),
+        target=AssetCheckEvaluationTargetMaterializationData(
+            storage_id=found.storage_id,
+            run_id=found.event_log_entry.run_id,
+            timestamp=found.event_log_entry.timestamp,
+        ),
     )
 
 

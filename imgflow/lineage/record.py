@@ -181,7 +181,7 @@ class Record(_Model):
     settings: dict[str, Any] = Field(default_factory=dict)  # this stage's part of the policy
     routes: list[str] = Field(default_factory=list)
     traits: dict[str, str] = Field(default_factory=dict)
-    # Archived files that the user gave beside the photo: 'manifest' and masks, by their names.
+    # Archived files that the user gave beside the photo: '/manifest', and masks by their names.
     attachments: dict[str, str] = Field(default_factory=dict)
     job_id: str | None = None
     rights: dict[str, str] = Field(default_factory=dict)  # copyright, creator, credit

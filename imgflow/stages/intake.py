@@ -20,7 +20,8 @@ from imgflow.store.keys import ImageKey, Uploads
 from imgflow.store.store import Store
 
 _MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-_MANIFEST = "manifest"
+# A name that no mask can have: masks are named relative to their manifest.
+_MANIFEST = "/manifest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,8 +111,8 @@ def _clean_ground(
     area = box.padded(3 * size + 64, height, width)
     ground = cv2.cvtColor(flatten(pixels[area.slices], (255, 255, 255)), cv2.COLOR_RGB2GRAY)
     rough = cv2.convertScaleAbs(cv2.Laplacian(ground, cv2.CV_16S, ksize=1))
-    dirty = cv2.integral((unclean[area.slices] > 0).astype(np.uint8))
-    luma_sum, rough_sum = cv2.integral(ground), cv2.integral(rough)
+    dirty = _integral((unclean[area.slices] > 0).astype(np.uint8))
+    luma_sum, rough_sum = _integral(ground), _integral(rough)
 
     home = box.moved(-area.top, -area.left)
     ring = home.padded(_SURROUNDINGS, area.height, area.width)
@@ -143,6 +143,11 @@ def _shifts(box: Box) -> Iterator[tuple[int, int]]:
         for column in range(-6, 7):
             if row or column:
                 yield row * step_down, column * step_right
+
+
+def _integral(values: NDArray[np.uint8]) -> NDArray[np.float64]:
+    # OpenCV's default, 32-bit integers, overflows from about 2900 x 2900 white pixels on.
+    return np.asarray(cv2.integral(values, sdepth=cv2.CV_64F))
 
 
 def _total(integral: NDArray[Any], box: Box) -> float:

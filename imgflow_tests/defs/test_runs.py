@@ -6,6 +6,8 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 
 from imgflow.defs.launch import instance, launch
@@ -170,3 +172,29 @@ def test_an_image_that_crashes_fails_the_run_after_the_others_are_done(
     assert dagster.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
     (stopped,) = [each for each in home.store.records(CATALOG) if each.verdict.stops]
     assert stopped.reason.code == "timed_out"
+
+
+def test_nothing_is_stale_after_a_run_and_only_later_versions_after_a_change(
+    home: Home, dagster: dg.DagsterInstance
+) -> None:
+    key = keys(home)[0]
+
+    def stale() -> dict[str, StaleStatus]:
+        graph = line_definitions(str(home.root)).resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(dagster, graph, LoadingContextForTest(dagster))
+        return {
+            str(version): resolver.get_status(dg.AssetKey(str(version)), str(key))
+            for version in Version
+        }
+
+    launch([key], home, Progress())
+    assert set(stale().values()) == {StaleStatus.FRESH}
+
+    home.uploads.path_of(key).write_bytes((home.uploads.root / "photo_7.png").read_bytes())
+    job = line_definitions(str(home.root)).resolve_job_def("rescue_photos")
+    job.execute_in_process(
+        instance=dagster, asset_selection=[dg.AssetKey("raw")], partition_key=str(key)
+    )
+    found = stale()
+    assert found.pop("raw") is StaleStatus.FRESH
+    assert set(found.values()) == {StaleStatus.STALE}

@@ -47,10 +47,10 @@ def test_manifest_and_masks_are_archived(make_line: MakeLine, drop: Drop) -> Non
     line = make_line()
     key = drop("a.png", PHOTO, STEPS, {"a.mask.png": encoded(MASK)})
     intake = take(key, line)
-    assert set(intake.attachments) == {"manifest", "a.mask.png"}
+    assert set(intake.attachments) == {"/manifest", "a.mask.png"}
     assert intake.masks == {"a.mask.png": encoded(MASK)}
     assert line.store.read_original(intake.attachments["a.mask.png"]) == encoded(MASK)
-    assert b"inpaint" in line.store.read_original(intake.attachments["manifest"])
+    assert b"inpaint" in line.store.read_original(intake.attachments["/manifest"])
 
 
 def test_what_is_not_a_photo_is_archived_all_the_same(make_line: MakeLine, drop: Drop) -> None:
@@ -142,7 +142,7 @@ def test_what_is_wrong_beside_a_photo_is_a_problem_and_the_photo_is_archived(
     assert intake.problem.code == code
     assert named in intake.problem.what
     assert intake.original is not None
-    assert "manifest" in intake.attachments
+    assert "/manifest" in intake.attachments
     assert line.store.read_original(intake.original.sha256) == PHOTO
 
 
