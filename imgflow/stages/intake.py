@@ -29,7 +29,7 @@ class Intake:
     """What was given for one image.
 
     original: the archived photo. attachments: sha256 of archived files by the name that the
-    manifest gives them (and 'manifest' for itself). masks: bytes of the mask files by the same
+    manifest gives them (and '/manifest' for itself). masks: bytes of the mask files by the same
     name.
     """
 

@@ -145,7 +145,7 @@ def _shifts(box: Box) -> Iterator[tuple[int, int]]:
                 yield row * step_down, column * step_right
 
 
-def _integral(values: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _integral(values: NDArray[Any]) -> NDArray[np.float64]:
     # OpenCV's default, 32-bit integers, overflows from about 2900 x 2900 white pixels on.
     return np.asarray(cv2.integral(values, sdepth=cv2.CV_64F))
 

@@ -10,11 +10,10 @@ import dagster as dg
 import pytest
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from imgflow.defs.checks import CHECKS, check_result
 from imgflow.definitions import defs, line_definitions
+from imgflow.defs.checks import CHECKS, check_result
 from imgflow.lineage.environment import environment
 from imgflow.lineage.record import GateResult, Reason, Record, Verdict, Version
-
 
 
 def make_record(**fields: Any) -> Record:

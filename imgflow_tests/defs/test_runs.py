@@ -10,9 +10,9 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 
+from imgflow.definitions import line_definitions
 from imgflow.defs.launch import instance, launch
 from imgflow.defs.resources import Progress
-from imgflow.definitions import line_definitions
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Verdict, Version
 from imgflow.store.keys import ImageKey
@@ -55,7 +55,8 @@ def checks(dagster: dg.DagsterInstance) -> dict[tuple[str, str, str], dg.AssetCh
     """The latest evaluation of each check by version, check and image."""
     found = {}
     for run in reversed(dagster.get_runs()):
-        for entry in dagster.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+        kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        for entry in dagster.all_logs(run.run_id, of_type=kind):
             assert entry.dagster_event is not None
             data = entry.dagster_event.asset_check_evaluation_data
             found[data.asset_key.to_user_string(), data.check_name, data.partition or ""] = data
@@ -108,9 +109,7 @@ def test_materializations_carry_versions_and_what_a_person_wants_to_see(
     assert Path(event.metadata["picture"].value).is_file()
 
 
-def test_a_run_of_scattered_keys_makes_just_those(
-    home: Home, dagster: dg.DagsterInstance
-) -> None:
+def test_a_run_of_scattered_keys_makes_just_those(home: Home, dagster: dg.DagsterInstance) -> None:
     wanted = [ImageKey("photo_0.png"), ImageKey("photo_2.png"), ImageKey("photo_6.png")]
     launch(keys(home)[7:], home, Progress())  # makes the last photo the first partition
     before = materialized(dagster, "published")
