@@ -62,7 +62,7 @@ def test_the_upload_folder_holds_just_these_photos(
     assert {key for key, _ in scan.photos} == {photo.key for photo in catalog.values()}
     assert scan.problems == ()
     assert scan.ignored == 0
-    assert len(catalog) == 12
+    assert len(catalog) == 13
 
 
 def test_building_again_elsewhere_gives_the_same_bytes_and_here_touches_nothing(
@@ -99,6 +99,7 @@ def test_manifests_and_masks_are_taken_in(
         if intake.manifest.job_id:
             jobs[name] = [step.op for step in intake.manifest.steps]
     assert jobs == {
+        "motorcycle-date-stamp": ["remove_text"],
         "rocket-photobomb": ["inpaint"],
         "astronaut-logo": ["inpaint"],
         "retina-for-print": ["upscale"],
