@@ -13,7 +13,7 @@ from imgflow.engines.registry import Engines
 from imgflow.errors import StoreError
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Reason, Version
-from imgflow.pool import Done, Loss, cores, supervise
+from imgflow.pool import Done, Loss, cores, peak_mb, supervise
 from imgflow.store.keys import ImageKey
 
 
@@ -103,9 +103,11 @@ def _start(order: Order) -> None:
 
 def _rescue(key: ImageKey) -> Passage:
     try:
-        return rescue(key, _line, _order.versions, force=_order.force)
+        passage = rescue(key, _line, _order.versions, force=_order.force)
     except StoreError:  # nothing can be recorded: the run ends
         raise
     except Exception as error:  # a fault of the line itself: it costs this image
         reason = crash_reason(error, traceback.format_exc())
-        return stop(key, _line, _order.versions[0], reason)
+        passage = stop(key, _line, _order.versions[0], reason)
+    passage.peak_mb = peak_mb()
+    return passage

@@ -70,11 +70,13 @@ class Passage:
     """How far an image came.
 
     crash: the traceback of an error that is not the photo's fault; empty if there was none.
+    peak_mb: the most memory that its worker had needed by then, libraries included.
     """
 
     key: ImageKey
     steps: list[Step] = field(default_factory=list)
     crash: str = ""
+    peak_mb: float = 0.0
 
     @property
     def stopped(self) -> bool:

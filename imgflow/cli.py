@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,15 +17,49 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from imgflow.bench.commands import app as bench_app
 from imgflow.errors import ImgflowError
+from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
 
 if TYPE_CHECKING:
+    from imgflow.chain import Passage
     from imgflow.lineage.record import Version
+    from imgflow.oneshot import Result, Task
+    from imgflow.policy.manifest import Manifest
+    from imgflow.policy.policy import Policy, Route, Traits
+    from imgflow.store.keys import ImageKey
+
+_AS_JSON = "imgflow.as_json"
+
+
+class _Commands(TyperGroup):
+    """Commands whose errors are told, and not raised."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImgflowError as error:
+            code, text = error.code, str(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            code, text = "os_error", f"{printable(error.filename)}: {error.strerror}"
+        if ctx.meta.get(_AS_JSON):
+            _print_json({"error": text, "code": code})
+        _complain("error", text)
+        raise typer.Exit(1)
+
+
+def _remember_json(ctx: typer.Context, value: bool) -> bool:
+    ctx.meta[_AS_JSON] = value  # shared with the group, which tells of errors
+    return value
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Rescue catalog photos: text off, holes filled, enlarged, checked, published, explained.",
     no_args_is_help=True,
     add_completion=False,
@@ -37,19 +73,19 @@ app.add_typer(bench_app, name="bench")
 out = Console()
 err = Console(stderr=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one line of JSON on stdout, and no more.", callback=_remember_json
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Source = Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")]
 Target = Annotated[Path, typer.Argument(help="The file or folder to write.")]
 
 
 def main() -> None:
-    """Entry point: errors meant for people are printed, not raised."""
-    try:
-        app()
-    except ImgflowError as error:
-        err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
+    app()
 
 
 # -- the line --------------------------------------------------------------------------
@@ -102,21 +138,23 @@ def ingest(
 ) -> None:
     """Copy photos (with their manifests and masks) into the upload folder, and announce them."""
     from imgflow.defs.launch import announce
-    from imgflow.ingest import ingest_path
+    from imgflow.ingest import ingest_paths
 
     home = Home.find()
-    results = [each for path in paths for each in ingest_path(path, home)]
+    results = list(ingest_paths(paths, home))
     new = announce(home)
-    counts = Counter(each.status for each in results)
+    statuses = ("new", "changed", "unchanged", "incomplete", "failed")
+    counts = {each: sum(result.status == each for result in results) for each in statuses}
     if as_json:
         _print_json({**counts, "new_keys": new, "files": [each.as_dict() for each in results]})
-    else:
-        for each in results:
-            if each.status == "failed":
-                err.print(f"[red]failed[/red] {escape(each.source)}: {escape(each.message)}")
-        summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        out.print(f"{summary or 'nothing found'}; {new} new in Dagster. Next: imgflow run")
-    if counts["failed"]:
+    for each in results:
+        if each.message:
+            _complain(each.status, f"{each.source}: {each.message}")
+    if not as_json:
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        taken = len(results) - counts["failed"]
+        _say(f"{summary}; {new} new in Dagster." + (" Next: imgflow run" if taken else ""))
+    if counts["failed"] or counts["incomplete"]:
         raise typer.Exit(1)
 
 
@@ -133,43 +171,82 @@ def run(
     """Take uploads through the line, on the persistent Dagster instance."""
     from imgflow.defs.launch import launch
     from imgflow.defs.resources import Progress as Watch
-    from imgflow.store.keys import ImageKey
 
     home = Home.find()
-    scan = home.uploads.scan()
-    wanted = [key for key, _ in scan.photos]
-    if keys:
-        wanted = [ImageKey(key) for each in keys for key in each.split(",") if key]
-    passages: list[Any] = []
+    if keys is None:
+        scan = home.uploads.scan()
+        wanted, failures = [key for key, _ in scan.photos], [str(each) for each in scan.problems]
+    else:
+        wanted, failures = _existing_keys(keys, home), []
+    passages: list[Passage] = []
 
     class Bar(Watch):
-        def passed(self, passage: Any) -> None:
+        def passed(self, passage: Passage) -> None:
             passages.append(passage)
             progress.advance(task)
 
     with _progress(quiet=as_json) as progress:
         task = progress.add_task("photos", total=len(wanted))
         runs = launch(wanted, home, Bar(), force=force)
-    failures = [str(problem) for problem in scan.problems]
     failures += [each.error for each in runs if each.error]
     failures += [_stopped(passage) for passage in passages if passage.stopped]
+    missed = sorted(set(wanted) - {passage.key for passage in passages})
+    failures += [f"{key}: the run ended before its turn. Run it again" for key in missed]
     verdicts = Counter(str(passage.last.verdict) for passage in passages if passage.last)
+    reused = sum(all(step.reused for step in passage.steps) for passage in passages)
     if as_json:
         _print_json(
             {
                 "images": len(passages),
+                "reused": reused,
                 "verdicts": verdicts,
                 "runs": [each.run_id for each in runs],
                 "failures": failures,
             }
         )
-    else:
-        for failure in failures:
-            err.print(f"[red]stopped[/red] {escape(failure)}", soft_wrap=True)
-        summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-        out.print(f"{len(passages)} photos: {summary or 'nothing to do'}")
-    if failures or len(passages) < len(wanted):
+    for failure in failures:
+        _complain("stopped", failure)
+    if not as_json:
+        counted = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
+        if reused:
+            counted.append(f"{reused} unchanged since the last run")
+        summary = ", ".join(counted) or "nothing to do. Bring some: imgflow ingest PATHS"
+        _say(f"{_photos(len(passages))}: {summary}")
+    if failures:
         raise typer.Exit(1)
+
+
+def _existing_keys(given: list[str], home: Home) -> list[ImageKey]:
+    """The keys that were typed, in any Unicode form, each once. Raises ImgflowError."""
+    from imgflow.errors import BadKey, BadPhoto
+    from imgflow.lineage.record import Version
+    from imgflow.store.keys import ImageKey
+
+    found: dict[ImageKey, None] = {}
+    unknown = []
+    for text in (part.strip() for each in given for part in each.split(",")):
+        if not text:
+            continue
+        try:
+            key = ImageKey(text)
+        except BadKey:  # not as keys are written, but perhaps as the file is named
+            key = ImageKey.from_path(text)
+        try:
+            home.uploads.path_of(key)
+        except BadPhoto as error:
+            # What was deleted from the upload folder is still in the archive.
+            archived = home.store.get_record(CATALOG, key, Version.RAW)
+            if error.code == "not_found" and (archived is None or not archived.original_sha256):
+                unknown.append(text)
+        found[key] = None
+    if unknown or not found:
+        names = ", ".join(unknown)
+        raise BadKey(
+            "key_unknown",
+            f"no such photo in {home.uploads.root}: {names}" if unknown else "no key was given",
+            hint="A key is a path below the upload folder, such as shoes/red.jpg. Nothing was run",
+        )
+    return list(found)
 
 
 @app.command()
@@ -185,13 +262,13 @@ def status(as_json: Json = False) -> None:
     table = Table("version", "verdict", "photos")
     for (version, verdict), count in found.counts.items():
         table.add_row(version, verdict, str(count))
-    out.print(table if found.counts else "No photo has been through the line yet.")
+    if not found.counts:
+        _say("No photo has been through the line yet. Next: imgflow ingest PATHS, imgflow run")
+        return
+    out.print(table)
     for each in found.waiting:
-        out.print(
-            f"[yellow]{each.verdict}[/yellow] {escape(each.key)} at {each.version}: "
-            f"{escape(each.message)}",
-            soft_wrap=True,
-        )
+        text = f"{each.message}. {each.hint}" if each.hint else each.message
+        _say(f"{each.key} at {each.version}: {text}", mark=f"[yellow]{each.verdict}[/yellow] ")
 
 
 @policy_app.command("show")
@@ -210,20 +287,43 @@ def policy_check(
     path: Annotated[Path | None, typer.Argument(help="Default: the policy in force.")] = None,
 ) -> None:
     """Say whether a policy file is valid, and what is wrong with it."""
-    from imgflow.chain import code_version
-    from imgflow.engines.registry import Engines
-    from imgflow.lineage.record import Version
     from imgflow.policy.policy import load_policy
 
     home = Home.find()
     if path is None and home.policy_file.exists():
         path = home.policy_file
     policy = load_policy(path)
-    for version in Version:  # the engines that it names exist
-        code_version(version, policy, Engines())
-    out.print(
-        f"[green]valid[/green] {escape(str(path or 'the defaults'))} (sha256 {policy.digest()[:12]})"
+    where = printable(path) if path else "the defaults"
+    _require_engines(policy, where)
+    for route in policy.routes:
+        routed = policy.model_copy(update={"routes": [route]}).for_image(_traits_of(route))
+        _require_engines(routed.policy, f"{where}, route '{route.name}'")
+    _say(f"{where} (sha256 {policy.digest()[:12]})", mark="[green]valid[/green] ")
+
+
+def _traits_of(route: Route) -> Traits:
+    """Traits of some image that the route is for."""
+    from imgflow.policy.policy import Traits
+
+    wanted = (route.when.asset_type, route.when.category, route.when.criticality)
+    return Traits(
+        *(each if isinstance(each, str) else next(iter(each or ()), "") for each in wanted)
     )
+
+
+def _require_engines(policy: Policy, where: str) -> None:
+    """Raises EngineUnavailable where the policy names an engine that there is not."""
+    from imgflow.chain import code_version
+    from imgflow.engines.registry import Engines
+    from imgflow.errors import EngineUnavailable
+    from imgflow.lineage.record import Version
+
+    try:
+        for version in Version:
+            code_version(version, policy, Engines())
+    except EngineUnavailable as error:
+        error.photo = where
+        raise
 
 
 @app.command()
@@ -256,9 +356,8 @@ def rescue(
     from imgflow.lineage.record import Version
     from imgflow.oneshot import Task
 
-    _repair(
-        source, target, Task(_until(Version.UPSCALED), Home.find().policy()), overwrite, as_json
-    )
+    task = Task(_until(Version.UPSCALED), Home.find().policy())
+    _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
 
 
 @app.command()
@@ -276,13 +375,17 @@ def detext(
     from imgflow.oneshot import Task, text_report
     from imgflow.policy.manifest import Manifest
 
-    policy = Home.find().policy()
-    policy = policy.model_copy(update={"detext": policy.detext.model_copy(update={"mode": "all"})})
-    task = Task(_until(Version.DETEXTED), policy, Manifest())
-    results = _repair(source, target, task, overwrite, as_json, fail=False)
+    if report is not None and report.suffix.lower() != ".json":
+        raise ImgflowError(
+            "report_name", f"the report {printable(report)} must be named .json", hint="Rename it"
+        )
+    task = Task(_until(Version.DETEXTED), _policy(text="all"), Manifest())
+    results = _repair(source, target, task, overwrite, as_json)
     if report is not None:
-        report.write_text(json.dumps([text_report(each) for each in results], indent=1) + "\n")
-    _fail_if_any(results)
+        found = [text_report(each) for each in results]
+        with replacing(report) as partial:
+            partial.write_text(json.dumps(found, indent=1) + "\n")
+    _tell(results, target, as_json)
 
 
 @app.command()
@@ -291,7 +394,9 @@ def inpaint(
     target: Target,
     mask: Annotated[Path, typer.Option(help="A mask of the photo's size: white is filled.")],
     prompt: Annotated[str | None, typer.Option(help="What to paint, for engines that ask.")] = None,
-    seed: Annotated[int | None, typer.Option(help="For engines that draw random numbers.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="For engines that draw random numbers.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -299,38 +404,44 @@ def inpaint(
     from imgflow.imaging.decode import read_photo_bytes
     from imgflow.lineage.record import Version
     from imgflow.oneshot import Task
-    from imgflow.policy.manifest import Inpaint, Manifest
 
-    step = Inpaint(op="inpaint", mask=mask.name, prompt=prompt, seed=seed)
-    policy = Home.find().policy()
-    policy = policy.model_copy(update={"detext": policy.detext.model_copy(update={"mode": "none"})})
-    task = Task(
-        _until(Version.INPAINTED),
-        policy,
-        Manifest(steps=[step]),
-        masks={mask.name: read_photo_bytes(mask)},
-    )
-    _repair(source, target, task, overwrite, as_json)
+    name = printable(mask.name)
+    asked = _asked({"op": "inpaint", "mask": name, "prompt": prompt, "seed": seed})
+    masks = {name: read_photo_bytes(mask)}
+    task = Task(_until(Version.INPAINTED), _policy(text="none"), asked, masks)
+    _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
 
 
 @app.command()
 def upscale(
     source: Source,
     target: Target,
-    scale: Annotated[int, typer.Option(min=2, max=4, help="How many times larger: 2, 3 or 4.")],
+    scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")],
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Enlarge photos."""
     from imgflow.lineage.record import Version
     from imgflow.oneshot import Task
-    from imgflow.policy.manifest import Manifest, Upscale
 
+    if scale not in (2, 3, 4):
+        raise typer.BadParameter(f"photos are enlarged 2, 3 or 4 times, not {scale}")
+    asked = _asked({"op": "upscale", "scale": scale})
+    task = Task(_until(Version.UPSCALED), _policy(text="none"), asked)
+    _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
+
+
+def _policy(*, text: str) -> Policy:
+    """The policy in force, but for which text is removed: all or none."""
     policy = Home.find().policy()
-    policy = policy.model_copy(update={"detext": policy.detext.model_copy(update={"mode": "none"})})
-    step = Upscale.model_validate({"op": "upscale", "scale": scale})
-    task = Task(_until(Version.UPSCALED), policy, Manifest(steps=[step]))
-    _repair(source, target, task, overwrite, as_json)
+    return policy.model_copy(update={"detext": policy.detext.model_copy(update={"mode": text})})
+
+
+def _asked(step: dict[str, Any]) -> Manifest:
+    """The manifest that a command's options stand for. Raises BadManifest."""
+    from imgflow.policy.manifest import parse_manifest
+
+    return parse_manifest(json.dumps({"steps": [step]}).encode(), "made of the options")
 
 
 def _until(last: Version) -> tuple[Version, ...]:
@@ -338,59 +449,72 @@ def _until(last: Version) -> tuple[Version, ...]:
     return tuple(versions[: versions.index(last) + 1])
 
 
-def _repair(
-    source: Path, target: Path, task: Any, overwrite: bool, as_json: bool, *, fail: bool = True
-) -> list[Any]:
-    """Repair files with a progress bar, say what became of each, and exit with 1 if one failed."""
+def _repair(source: Path, target: Path, task: Task, overwrite: bool, as_json: bool) -> list[Result]:
+    """Repair a file or a folder's files, with a progress bar. Raises BadPhoto if there is none."""
     from imgflow.engines.registry import Engines
-    from imgflow.oneshot import Result, pairs, repair_files
+    from imgflow.errors import BadPhoto
+    from imgflow.oneshot import errands, repair_files
     from imgflow.pool import cores
 
-    files, problems = pairs(source, target)
-    results = [Result(Path(each.photo), Path(), error=each.what) for each in problems]
+    files, results = errands(source, target)
+    if not files and not results:
+        raise BadPhoto("no_photo", "there is no photo in this folder", photo=printable(source))
     with _progress(quiet=as_json) as progress:
         bar = progress.add_task("photos", total=len(files))
         for result in repair_files(files, task, Engines(threads=cores()), overwrite=overwrite):
             results.append(result)
             progress.advance(bar)
-    failed = [each for each in results if each.error]
-    changed = sum(each.changed for each in results)
-    copied = len(results) - len(failed) - changed
-    if as_json:
-        _print_json(
-            {
-                "photos": len(results),
-                "repaired": changed,
-                "copied": copied,
-                "failed": [{"file": str(each.source), "error": each.error} for each in failed],
-            }
-        )
-    else:
-        for each in failed:
-            err.print(
-                f"[red]failed[/red] {escape(str(each.source))}: {escape(each.error)}",
-                soft_wrap=True,
-            )
-        out.print(
-            f"{changed} repaired, {copied} needed nothing and were copied, {len(failed)} failed"
-        )
-    if not results:
-        err.print(f"[red]failed[/red] no photo found in {escape(str(source))}")
-        raise typer.Exit(1)
-    if fail:
-        _fail_if_any(results)
     return results
 
 
-def _fail_if_any(results: list[Any]) -> None:
-    if any(each.error for each in results):
+def _tell(results: Sequence[Result], target: Path, as_json: bool) -> None:
+    """Say what became of each photo, and exit with 1 if one failed."""
+    statuses = ("repaired", "converted", "copied", "failed")
+    counts = {each: sum(result.status == each for result in results) for each in statuses}
+    failed = [
+        {"file": printable(each.source), "error": each.error}
+        for each in results
+        if each.status == "failed"
+    ]
+    notes = [
+        {"file": printable(each.source), "note": note} for each in results for note in each.notes
+    ]
+    if as_json:
+        _print_json({"photos": len(results), **counts, "failed": failed, "notes": notes})
+    else:
+        for each in notes:
+            _say(f"{each['file']}: {each['note']}", mark="[yellow]note[/yellow] ", to=err)
+    for each in failed:
+        _complain("failed", f"{each['file']}: {each['error']}")
+    if not as_json:
+        words = {"copied": "copied as they need nothing", "converted": "converted only"}
+        summary = [f"{count} {words.get(each, each)}" for each, count in counts.items() if count]
+        where = f". Results: {printable(target)}" if len(failed) < len(results) else ""
+        _say(f"{_photos(len(results))}: {', '.join(summary)}{where}")
+    if failed:
         raise typer.Exit(1)
 
 
-def _stopped(passage: Any) -> str:
+def _stopped(passage: Passage) -> str:
+    assert passage.last is not None
     reason = passage.last.reason
-    text = f"{reason.message}. {reason.hint}" if reason else str(passage.last.verdict)
+    text = str(passage.last.verdict) if reason is None else reason.message
+    if reason is not None and reason.hint:
+        text = f"{text}. {reason.hint}"
     return f"{passage.key} at {passage.last.version}: {text}"
+
+
+def _photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"
+
+
+def _say(text: str, *, mark: str = "", to: Console | None = None) -> None:
+    """One line, never wrapped: a name that is cut in two cannot be copied."""
+    (to or out).print(mark + escape(text), soft_wrap=True, highlight=False)
+
+
+def _complain(mark: str, text: str) -> None:
+    _say(text, mark=f"[red]{mark}[/red] ", to=err)
 
 
 def _progress(*, quiet: bool) -> Progress:
@@ -400,7 +524,7 @@ def _progress(*, quiet: bool) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=err,
-        disable=quiet,
+        disable=quiet or not err.is_terminal,
         transient=True,
     )
 

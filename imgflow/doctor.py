@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
-from imgflow.errors import ImgflowError
+from imgflow.errors import BadPolicy, ImgflowError
 from imgflow.home import Home
 from imgflow.lineage.environment import environment
+from imgflow.policy.policy import Policy
 from imgflow.pool import cores
 
 _MIN_FREE_GIB = 2.0
@@ -37,8 +40,10 @@ def examine(home: Home) -> list[Finding]:
     for what, check in _CHECKS.items():
         try:
             findings += [Finding(what, status, found) for status, found in check(home)]
-        except (ImgflowError, OSError, ImportError) as error:
+        except ImgflowError as error:
             findings.append(Finding(what, "failed", str(error)))
+        except Exception as error:  # whatever is broken here is what the doctor is asked for
+            findings.append(Finding(what, "failed", f"{type(error).__name__}: {error}"))
     return findings
 
 
@@ -58,7 +63,7 @@ def _memory(home: Home) -> _Check:
     import psutil
 
     free = psutil.virtual_memory().available / _GIB
-    needed = _MIN_MEMORY_GIB * (home.policy().run.workers or cores())
+    needed = _MIN_MEMORY_GIB * (_policy_or_default(home).run.workers or cores())
     if free >= needed:
         yield "ok", f"{free:.1f} GiB free"
     else:
@@ -80,8 +85,16 @@ def _opencv(home: Home) -> _Check:
 def _ocr(home: Home) -> _Check:
     from imgflow.engines.registry import Engines
 
-    detector = Engines().text_detector(home.policy().detext.detector)
+    detector = Engines().text_detector(_policy_or_default(home).detext.detector)
     yield "ok", detector.spec.code_version
+
+
+def _policy_or_default(home: Home) -> Policy:
+    """A broken policy is one finding, and not one of every check."""
+    try:
+        return home.policy()
+    except BadPolicy:
+        return Policy()
 
 
 def _policy(home: Home) -> _Check:
@@ -92,15 +105,22 @@ def _policy(home: Home) -> _Check:
 
 def _folders(home: Home) -> _Check:
     for folder in (home.uploads.root, home.store.root):
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".doctor"
-        probe.write_bytes(b"")
-        probe.unlink()
-        yield "ok", f"{folder} can be written"
+        try:
+            with tempfile.TemporaryFile(dir=_existing(folder)):
+                pass
+        except OSError as error:
+            yield "failed", f"{folder} cannot be written: {error.strerror}"
+        else:
+            yield "ok", f"{folder} can be written"
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists: the doctor makes none."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _disk(home: Home) -> _Check:
-    free = shutil.disk_usage(home.root).free / _GIB
+    free = shutil.disk_usage(_existing(home.root)).free / _GIB
     if free >= _MIN_FREE_GIB:
         yield "ok", f"{free:.1f} GiB free"
     else:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import getpass
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from imgflow.chain import Line, Passage, rescue
 from imgflow.engines.registry import Engines
 from imgflow.errors import BadPhoto, ImgflowError
+from imgflow.files import printable, replacing
 from imgflow.imaging.decode import read_photo_bytes
-from imgflow.imaging.encode import encode_rendition
+from imgflow.imaging.encode import RenditionFormat, encode_rendition
 from imgflow.imaging.photo import Rights
 from imgflow.lineage.record import Record, Version
 from imgflow.policy.manifest import Manifest
@@ -26,7 +28,7 @@ from imgflow.store.keys import PHOTO_SUFFIXES, ImageKey, Uploads
 from imgflow.store.local import LocalStore
 
 _ONCE = "once"
-_FORMATS = {
+_FORMATS: dict[str, RenditionFormat] = {
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
     ".jpe": "jpeg",
@@ -44,7 +46,7 @@ class Task:
     """What to do to each photo.
 
     versions: as far as the photo shall go. manifest: what is asked, in place of manifests beside
-    the photos; None: those are read. mask: bytes of the mask that the manifest names.
+    the photos; None: those are read. masks: bytes of the mask files that the manifest names.
     """
 
     versions: tuple[Version, ...]
@@ -54,57 +56,133 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one file. error: empty where `target` was written."""
+class Errand:
+    """One photo: its file and its key below `uploads`, and the file to write."""
 
+    uploads: Uploads
+    key: ImageKey
     source: Path
     target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one file.
+
+    converted: nothing was repaired, but written in another format. error: empty unless failed.
+    """
+
+    source: Path
+    status: Literal["repaired", "converted", "copied", "failed"]
     records: tuple[Record, ...] = ()
-    changed: bool = False
     error: str = ""
 
     @property
     def seconds(self) -> float:
         return sum(record.seconds for record in self.records)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of a result: how the photo was read, what was not used."""
+        if self.status in ("copied", "failed"):
+            return []
+        return [
+            note
+            for record in self.records
+            if record.version is Version.RAW
+            or (record.version is Version.INPAINTED and record.operations)
+            for note in record.notes
+        ]
 
-def pairs(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], list[ImgflowError]]:
-    """Each photo below `source` with the file to write; and what was found but is no photo.
+
+def errands(source: Path, target: Path) -> tuple[list[Errand], list[Result]]:
+    """Each photo below `source` with the file to write; and failures: what cannot be taken.
 
     A folder keeps its relative paths below `target`. A photo in a format that is read but not
-    written gets `.png` appended, so that no two photos ever share a target.
+    written gets `.png` appended, as often as it takes that no two photos share a target.
+    Raises BadPhoto.
     """
     if not source.exists():
-        raise BadPhoto("not_found", "there is no such file or folder", photo=str(source))
+        raise BadPhoto("not_found", "there is no such file or folder", photo=printable(source))
     if source.is_dir():
-        scan = Uploads(source).scan()
-        found = [(path, _writable(target / path.relative_to(source))) for _, path in scan.photos]
-        return found, list(scan.problems)
+        _require_outside(source, target)
+        uploads = Uploads(source)
+        scan = uploads.scan()
+        names = _written_names([str(path.relative_to(source)) for _, path in scan.photos])
+        found = [
+            Errand(uploads, key, path, target / name)
+            for (key, path), name in zip(scan.photos, names, strict=True)
+        ]
+        return found, [_failed(Path(each.photo), each) for each in scan.problems]
     if target.is_dir() or target.suffix.lower() not in PHOTO_SUFFIXES:
-        return [(source, _writable(target / source.name))], []
-    if target.suffix.lower() not in _FORMATS:
+        target /= _written_names([source.name])[0]
+    elif target.suffix.lower() not in _FORMATS:
         raise BadPhoto(
             "format_not_written",
             f"files of type {target.suffix} are not written",
             hint=f"Name the result {', '.join(sorted(_FORMATS))}",
-            photo=str(target),
+            photo=printable(target),
         )
-    return [(source, target)], []
+    # A link that is named is followed; what lies beside the photo itself belongs to it.
+    real = Path(os.path.realpath(source))
+    return [Errand(Uploads(real.parent), ImageKey.from_path(real.name), source, target)], []
+
+
+def _require_outside(source: Path, target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise BadPhoto(
+            "target_is_a_file",
+            "this is a file, and the photos of a folder go to a folder",
+            hint="Name another folder",
+            photo=printable(target),
+        )
+    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
+        raise BadPhoto(
+            "target_inside_source",
+            f"this is inside of {printable(source)}: the results would lie among the photos",
+            hint="Name a folder outside of it",
+            photo=printable(target),
+        )
+
+
+def _written_names(names: Sequence[str]) -> list[str]:
+    taken = {name for name in names if _is_written(name)}
+    written = []
+    for name in names:
+        if not _is_written(name):
+            name += ".png"
+            while name in taken:
+                name += ".png"
+            taken.add(name)
+        written.append(name)
+    return written
+
+
+def _is_written(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _FORMATS
 
 
 def repair_files(
-    files: list[tuple[Path, Path]], task: Task, engines: Engines, *, overwrite: bool = False
+    files: Sequence[Errand], task: Task, engines: Engines, *, overwrite: bool = False
 ) -> Iterator[Result]:
     """Repair files one after the other; one that fails does not stop the rest."""
-    for source, target in files:
+    for errand in files:
         try:
-            yield _repair(source, target, task, engines, overwrite)
-        except ImgflowError as error:
-            yield Result(source, target, error=f"{error.what}. {error.hint}".strip())
+            yield _repair(errand, task, engines, overwrite)
+        except (ImgflowError, OSError) as error:
+            yield _failed(errand.source, error)
 
 
-def _repair(source: Path, target: Path, task: Task, engines: Engines, overwrite: bool) -> Result:
-    _require_free(source, target, overwrite)
+def _failed(source: Path, error: ImgflowError | OSError) -> Result:
+    if isinstance(error, OSError):
+        text = error.strerror or str(error)
+    else:
+        text = f"{error.what}. {error.hint}" if error.hint else error.what
+    return Result(source, "failed", error=text)
+
+
+def _repair(errand: Errand, task: Task, engines: Engines, overwrite: bool) -> Result:
+    _require_free(errand.source, errand.target, overwrite)
     with tempfile.TemporaryDirectory(prefix="imgflow-") as folder:
         store = LocalStore(Path(folder))
         line = Line(
@@ -112,56 +190,69 @@ def _repair(source: Path, target: Path, task: Task, engines: Engines, overwrite:
             store=store,
             engines=engines,
             policy=task.policy,
-            uploads=Uploads(source.parent),
+            uploads=errand.uploads,
             run_id=_ONCE,
             person=_person(),
         )
-        key = ImageKey.from_path(source.name)
         intake = None
         if task.manifest is not None:
-            data = read_photo_bytes(source, raw.limits(task.policy.raw))
-            intake = Intake(key, data, archived(data, store), task.manifest, masks=task.masks or {})
-        passage = rescue(key, line, task.versions, intake=intake)
-        return _write(source, target, passage, store)
+            data = read_photo_bytes(errand.source, raw.limits(task.policy.raw))
+            original = archived(data, store)
+            intake = Intake(errand.key, data, original, task.manifest, masks=task.masks or {})
+        passage = rescue(errand.key, line, task.versions, intake=intake)
+        return _write(errand, task, passage, store)
 
 
-def _write(source: Path, target: Path, passage: Passage, store: LocalStore) -> Result:
+def _write(errand: Errand, task: Task, passage: Passage, store: LocalStore) -> Result:
     records = tuple(step.record for step in passage.steps)
     last = records[-1]
     if last.verdict.stops or last.output is None:
-        reason = last.reason
-        text = f"{reason.message}. {reason.hint}" if reason else str(last.verdict)
-        return Result(source, target, records, error=f"stopped at {last.version}: {text}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+        return Result(errand.source, "failed", records, error=_why_stopped(last))
     changed = any(record.operations for record in records)
-    if not changed and target.suffix.lower() == source.suffix.lower():
-        shutil.copyfile(source, target)
-        return Result(source, target, records)
+    if task.manifest is not None and task.manifest.steps and not changed:
+        return Result(errand.source, "failed", records, error="; ".join(last.notes))
+    format = _FORMATS[errand.target.suffix.lower()]
+    if not changed and format == _FORMATS.get(errand.source.suffix.lower()):
+        with replacing(errand.target) as partial:
+            shutil.copyfile(errand.source, partial)
+        return Result(errand.source, "copied", records)
     data = encode_rendition(
         Picture(store, last.output).pixels,
-        format=_FORMATS[target.suffix.lower()],  # type: ignore[arg-type]
+        format=format,
         quality=_QUALITY,
         dpi=None,
         background=(255, 255, 255),
         rights=Rights(**last.rights),
     )
-    target.write_bytes(data)
-    return Result(source, target, records, changed=True)
+    with replacing(errand.target) as partial:
+        partial.write_bytes(data)
+    return Result(errand.source, "repaired" if changed else "converted", records)
+
+
+def _why_stopped(last: Record) -> str:
+    reason = last.reason
+    text = str(last.verdict) if reason is None else reason.message
+    if reason is not None and reason.hint:
+        text = f"{text}. {reason.hint}"
+    return text if last.version is Version.RAW else f"stopped at {last.version}: {text}"
 
 
 def _require_free(source: Path, target: Path, overwrite: bool) -> None:
+    # os.path.lexists, which has no opinion on names that are too long; writing has.
+    if not os.path.lexists(target):
+        return
     if target.exists() and target.samefile(source):
-        raise BadPhoto("would_overwrite", "the result would overwrite the photo itself")
-    if target.exists() and not overwrite:
         raise BadPhoto(
-            "target_exists", f"{target} exists already", hint="Use --overwrite to replace it"
+            "would_overwrite",
+            f"{printable(target)} is the photo itself, which is never overwritten",
+            hint="Write to another file or folder",
         )
-
-
-def _writable(target: Path) -> Path:
-    if target.suffix.lower() in _FORMATS:
-        return target
-    return target.with_name(target.name + ".png")
+    if not overwrite:
+        raise BadPhoto(
+            "target_exists",
+            f"{printable(target)} exists already",
+            hint="Use --overwrite to replace it",
+        )
 
 
 def _person() -> str:
@@ -177,9 +268,11 @@ def text_report(result: Result) -> dict[str, Any]:
     operations = detexted.operations if detexted else []
     regions = [region.model_dump() for operation in operations for region in operation.regions]
     engine = next((each.engine.model_id for each in operations if each.engine), None)
+    # Text that hardly stands out is found and left to a person: no operation, no regions.
+    found = detexted is not None and detexted.measures.get("text_regions", 0) > 0
     return {
-        "file": str(result.source),
-        "flagged": bool(regions),
+        "file": printable(result.source),
+        "flagged": found or bool(regions),
         "regions": regions,
         "engine": engine,
         "seconds": round(result.seconds, 3),

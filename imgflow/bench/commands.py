@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 app = typer.Typer(help="Measure what the README claims.", no_args_is_help=True)
@@ -65,3 +66,36 @@ def import_time(
     )
     if as_json:
         print(json.dumps({"median_s": median, "slowest_s": max(seconds), "torch": torch}))
+
+
+@app.command()
+def throughput(
+    images: Annotated[int, typer.Option(min=1, help="Photos, a third of them with text.")] = 500,
+    width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 640,
+    height: Annotated[int, typer.Option(min=64, help="Pixels.")] = 480,
+    as_json: Json = False,
+) -> None:
+    """Images per hour through Dagster, and through the bare chain with the same worker pool."""
+    from imgflow.bench.throughput import as_json as line
+    from imgflow.bench.throughput import bench_throughput, published_share
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("photos", total=2 * images)
+        dagster, bare = bench_throughput(images, (width, height), lambda: progress.advance(task))
+    table = Table("", "images/hour", "seconds", "parent ms/image", "worker peak MB")
+    for each in (dagster, bare):
+        table.add_row(
+            each.name,
+            f"{each.per_hour:,.0f}",
+            f"{each.seconds:.1f}",
+            f"{each.parent_ms:.0f}",
+            f"{each.peak_mb_per_worker:.0f}",
+        )
+    out.print(table)
+    total = sum(dagster.stage_seconds.values())
+    stages = ", ".join(f"{n} {s / total:.0%}" for n, s in dagster.stage_seconds.items())
+    out.print(f"ratio {dagster.per_hour / bare.per_hour:.3f}; workers' time: {stages}")
+    share = published_share(dagster.verdicts.items())
+    out.print(f"verdicts: {dict(dagster.verdicts)}; {share:.1%} without a person")
+    if as_json:
+        print(json.dumps(line(dagster, bare)))

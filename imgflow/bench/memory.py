@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
-import resource
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from imgflow.home import Home
 from imgflow.lineage.record import Version
+from imgflow.pool import peak_mb
 
 _PHOTO = "large.jpg"
 
@@ -72,13 +71,13 @@ def _rescue(home: Home) -> list[StageMemory]:
     from imgflow.store.keys import ImageKey
 
     line = Order(home, run_id="bench").line()
-    found = [StageMemory("start", "", 0.0, _peak_mb())]
+    found = [StageMemory("start", "", 0.0, peak_mb())]
     started = time.perf_counter()
     # The passage as a run makes it comes first: its peak is the figure that counts.
     passage = rescue(ImageKey(_PHOTO), line)
     total = StageMemory(
         "all stages", str(passage.last and passage.last.verdict), time.perf_counter() - started,
-        _peak_mb(),
+        peak_mb(),
     )  # fmt: skip
     found += [
         StageMemory(str(step.record.version), str(step.record.verdict), step.record.seconds, 0.0)
@@ -89,11 +88,6 @@ def _rescue(home: Home) -> list[StageMemory]:
         reason = passage.last and passage.last.reason
         raise RuntimeError(f"the photo did not come through: {reason}")
     return [*found, total]
-
-
-def _peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def as_json(rows: list[StageMemory], width: int, height: int) -> dict[str, object]:

@@ -90,13 +90,12 @@ def rescue(
     )
     keys = [ImageKey(key) for key in config.keys or context.partition_keys]
     crashes = []
-    for done, passage in enumerate(run_batch(keys, order), start=1):
+    for passage in run_batch(keys, order):
         yield from _report(context, passage, order)
         if passage.stopped:
             context.log.warning(_why(passage))
         if passage.crash:
             crashes.append(passage)
-        context.log.info(f"{done} of {len(keys)}: {passage.key}")
         progress.passed(passage)
     if crashes:
         raise dg.Failure(

@@ -47,8 +47,18 @@ def dagster_home(home: Home) -> Path:
 @contextmanager
 def instance(home: Home) -> Iterator[dg.DagsterInstance]:
     """The persistent Dagster instance of an installation."""
-    with dg.DagsterInstance.from_config(str(dagster_home(home))) as found:
-        yield found
+    folder = str(dagster_home(home))
+    # dagster.yaml refers to it, and so may whatever a run starts.
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = folder
+    try:
+        with dg.DagsterInstance.from_config(folder) as found:
+            yield found
+    finally:
+        if before is None:
+            del os.environ["DAGSTER_HOME"]
+        else:
+            os.environ["DAGSTER_HOME"] = before
 
 
 def announce(home: Home) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from imgflow.lineage.record import Record
+from imgflow.lineage.record import Record, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,10 @@ class Waiting:
 
 @dataclass(slots=True)
 class Overview:
-    """counts: photos by the last version that they reached and its verdict."""
+    """counts: photos by the last version that they reached and its verdict, in the line's order.
+
+    waiting: sorted by key.
+    """
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: list[Waiting] = field(default_factory=list)
@@ -48,7 +51,10 @@ def overview(records: Iterable[Record]) -> Overview:
             result.waiting.append(
                 Waiting(last.key, *place, last.reason.code, last.reason.message, last.reason.hint)
             )
-    result.counts = dict(sorted(result.counts.items()))
+    order = {str(version): at for at, version in enumerate(Version)}
+    ordered = sorted(result.counts.items(), key=lambda item: (order[item[0][0]], item[0][1]))
+    result.counts = dict(ordered)
+    result.waiting.sort(key=lambda each: each.key)
     return result
 
 

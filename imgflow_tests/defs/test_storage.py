@@ -1,0 +1,33 @@
+"""The warm event log: Dagster's own files, kept open."""
+
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.event_log import SqliteEventLogStorage
+
+from imgflow.defs import storage
+from imgflow.defs.launch import instance
+from imgflow.defs.storage import WarmSqliteEventLogStorage
+from imgflow.home import Home
+
+
+def test_the_project_uses_it(tmp_path: Path) -> None:
+    with instance(Home(tmp_path)) as found:
+        assert isinstance(found.event_log_storage, WarmSqliteEventLogStorage)
+
+
+def test_dagsters_own_storage_reads_what_it_wrote(tmp_path: Path) -> None:
+    with instance(Home(tmp_path)) as found:
+        found.report_runless_asset_event(dg.AssetMaterialization("a", partition="x"))
+    plain = SqliteEventLogStorage(str(tmp_path / "dagster" / "history" / "runs"))
+    assert plain.get_materialized_partitions(dg.AssetKey("a")) == {"x"}
+
+
+def test_only_the_latest_databases_stay_open(tmp_path: Path) -> None:
+    log = WarmSqliteEventLogStorage(str(tmp_path))
+    for number in range(storage._KEPT_OPEN + 3):
+        with log.run_connection(f"run-{number}"):
+            pass
+    assert len(log._engines) == storage._KEPT_OPEN
+    log.dispose()
+    assert not log._engines

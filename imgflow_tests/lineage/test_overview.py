@@ -1,0 +1,81 @@
+"""The overview counts each photo once, where it is now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from imgflow.lineage.environment import environment
+from imgflow.lineage.overview import overview
+from imgflow.lineage.record import Reason, Record, Verdict, Version
+
+
+def record(key: str, version: Version, verdict: Verdict, reason: Reason | None = None) -> Record:
+    return Record(
+        catalog="main",
+        key=key,
+        version=version,
+        verdict=verdict,
+        reason=reason,
+        original_sha256="0" * 64,
+        input=None,
+        output=None,
+        fingerprint="f",
+        policy_sha256="1" * 64,
+        code_version="raw-1",
+        imgflow_version="1",
+        run_id="run",
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        seconds=0.1,
+        environment=environment(1),
+    )
+
+
+RAW, DETEXTED, PUBLISHED = Version.RAW, Version.DETEXTED, Version.PUBLISHED
+REASON = Reason(code="truncated", message="the file ends too early", hint="Upload it again")
+
+
+def test_no_records_are_an_empty_overview() -> None:
+    assert overview([]).as_dict() == {"counts": [], "waiting": []}
+
+
+def test_photos_are_counted_at_their_last_version_in_the_lines_order() -> None:
+    found = overview(
+        [
+            record("a.png", RAW, Verdict.REPAIRED),
+            record("a.png", PUBLISHED, Verdict.PUBLISHED),
+            record("b.png", RAW, Verdict.PASSED_THROUGH),
+            record("b.png", PUBLISHED, Verdict.PUBLISHED),
+            record("c.png", RAW, Verdict.QUARANTINED, REASON),
+            record("d.png", RAW, Verdict.PASSED_THROUGH),
+        ]
+    )
+    assert list(found.counts.items()) == [
+        (("raw", "passed_through"), 1),
+        (("raw", "quarantined"), 1),
+        (("published", "published"), 2),
+    ]
+
+
+def test_a_photo_waits_where_it_stopped_though_it_was_further_once() -> None:
+    """Its new bytes are bad; what was published of the old ones still stands."""
+    found = overview(
+        [
+            record("a.png", RAW, Verdict.QUARANTINED, REASON),
+            record("a.png", PUBLISHED, Verdict.PUBLISHED),
+        ]
+    )
+    assert found.counts == {("raw", "quarantined"): 1}
+    [waiting] = found.as_dict()["waiting"]
+    assert waiting == {
+        "key": "a.png",
+        "version": "raw",
+        "verdict": "quarantined",
+        "code": "truncated",
+        "message": "the file ends too early",
+        "hint": "Upload it again",
+    }
+
+
+def test_waiting_photos_are_sorted_by_key() -> None:
+    stopped = [record(key, DETEXTED, Verdict.NEEDS_REVIEW, REASON) for key in ("b.png", "a.png")]
+    assert [each.key for each in overview(stopped).waiting] == ["a.png", "b.png"]

@@ -1,0 +1,69 @@
+"""The doctor names what is wrong, once, and changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from imgflow import doctor
+from imgflow.home import Home
+
+
+def findings(home: Home) -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in doctor.examine(home)}
+
+
+def test_a_good_machine_is_fit(home: Home) -> None:
+    assert {each.status for each in findings(home).values()} == {"ok"}
+
+
+def test_a_broken_policy_is_one_finding(home: Home) -> None:
+    home.policy_file.write_text("detext: {fil: telea}\n")
+    failed = [each for each in findings(home).values() if each.status == "failed"]
+    assert [each.what for each in failed] == ["policy"]
+    assert "policy.yaml" in failed[0].found
+    assert "detext.fil" in failed[0].found
+
+
+def test_an_unknown_detector_fails(home: Home) -> None:
+    home.policy_file.write_text("detext: {detector: eagle-eye}\n")
+    assert "eagle-eye" in findings(home)["text detector"].found
+
+
+def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
+    assert findings(Home(tmp_path / "new" / "data"))["folders"].status == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_fails(home: Home) -> None:
+    home.store.root.write_text("a file")
+    failed = [each for each in doctor.examine(home) if each.status == "failed"]
+    assert [each.what for each in failed] == ["folders"]
+    assert "store cannot be written" in failed[0].found
+
+
+def test_scarce_room_is_a_warning(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 29))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 29))
+    found = findings(home)
+    assert (found["disk"].status, found["memory"].status) == ("warning", "warning")
+    assert "make room" in found["disk"].found
+    assert "run.workers" in found["memory"].found
+
+
+def test_two_builds_of_opencv_fail(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = [SimpleNamespace(name=f"opencv-{each}") for each in ("python", "contrib-python")]
+    monkeypatch.setattr(doctor.importlib.metadata, "distributions", lambda: builds)
+    assert "opencv-python, opencv-contrib-python" in findings(home)["OpenCV"].found
+
+
+def test_a_check_that_breaks_is_a_finding(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> int:
+        raise ValueError("no idea")
+
+    monkeypatch.setattr(doctor, "cores", broken)
+    assert findings(home)["processor"].found == "ValueError: no idea"
