@@ -20,7 +20,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from imgflow.bench.commands import app as bench_app
-from imgflow.errors import ImgflowError
+from imgflow.errors import BadKey, BadMask, BadPhoto, EngineUnavailable, ImgflowError
 from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
 
@@ -173,6 +173,13 @@ def run(
     from imgflow.defs.resources import Progress as Watch
 
     home = Home.find()
+    if not home.uploads.root.is_dir():
+        raise BadPhoto(
+            "not_found",
+            "there is no upload folder",
+            hint="Bring photos with `imgflow ingest PATHS`, or correct IMGFLOW_HOME",
+            photo=printable(home.uploads.root),
+        )
     if keys is None:
         scan = home.uploads.scan()
         wanted, failures = [key for key, _ in scan.photos], [str(each) for each in scan.problems]
@@ -210,7 +217,10 @@ def run(
         counted = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
         if reused:
             counted.append(f"{reused} unchanged since the last run")
-        summary = ", ".join(counted) or "nothing to do. Bring some: imgflow ingest PATHS"
+        nothing = (
+            "none was finished" if wanted else "nothing to do. Bring some: imgflow ingest PATHS"
+        )
+        summary = ", ".join(counted) or nothing
         _say(f"{_photos(len(passages))}: {summary}")
     if failures:
         raise typer.Exit(1)
@@ -218,7 +228,6 @@ def run(
 
 def _existing_keys(given: list[str], home: Home) -> list[ImageKey]:
     """The keys that were typed, in any Unicode form, each once. Raises ImgflowError."""
-    from imgflow.errors import BadKey, BadPhoto
     from imgflow.lineage.record import Version
     from imgflow.store.keys import ImageKey
 
@@ -315,7 +324,6 @@ def _require_engines(policy: Policy, where: str) -> None:
     """Raises EngineUnavailable where the policy names an engine that there is not."""
     from imgflow.chain import code_version
     from imgflow.engines.registry import Engines
-    from imgflow.errors import EngineUnavailable
     from imgflow.lineage.record import Version
 
     try:
@@ -407,7 +415,11 @@ def inpaint(
 
     name = printable(mask.name)
     asked = _asked({"op": "inpaint", "mask": name, "prompt": prompt, "seed": seed})
-    masks = {name: read_photo_bytes(mask)}
+    try:
+        masks = {name: read_photo_bytes(mask)}
+    except BadPhoto as error:
+        what = f"the mask {printable(mask)} cannot be read: {error.what}"
+        raise BadMask("mask_unreadable", what) from error
     task = Task(_until(Version.INPAINTED), _policy(text="none"), asked, masks)
     _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
 
@@ -452,7 +464,6 @@ def _until(last: Version) -> tuple[Version, ...]:
 def _repair(source: Path, target: Path, task: Task, overwrite: bool, as_json: bool) -> list[Result]:
     """Repair a file or a folder's files, with a progress bar. Raises BadPhoto if there is none."""
     from imgflow.engines.registry import Engines
-    from imgflow.errors import BadPhoto
     from imgflow.oneshot import errands, repair_files
     from imgflow.pool import cores
 

@@ -44,4 +44,4 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def printable(path: os.PathLike[str] | str) -> str:
     """A path with the bytes that are not UTF-8 made visible."""
-    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

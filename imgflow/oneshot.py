@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from imgflow.chain import Line, Passage, rescue
 from imgflow.engines.registry import Engines
 from imgflow.errors import BadPhoto, ImgflowError
@@ -70,29 +72,18 @@ class Result:
     """What became of one file.
 
     converted: nothing was repaired, but written in another format. error: empty unless failed.
+    notes: what a person should know of what was written.
     """
 
     source: Path
     status: Literal["repaired", "converted", "copied", "failed"]
     records: tuple[Record, ...] = ()
     error: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
         return sum(record.seconds for record in self.records)
-
-    @property
-    def notes(self) -> list[str]:
-        """What a person should know of a result: how the photo was read, what was not used."""
-        if self.status in ("copied", "failed"):
-            return []
-        return [
-            note
-            for record in self.records
-            if record.version is Version.RAW
-            or (record.version is Version.INPAINTED and record.operations)
-            for note in record.notes
-        ]
 
 
 def errands(source: Path, target: Path) -> tuple[list[Errand], list[Result]]:
@@ -216,8 +207,9 @@ def _write(errand: Errand, task: Task, passage: Passage, store: LocalStore) -> R
         with replacing(errand.target) as partial:
             shutil.copyfile(errand.source, partial)
         return Result(errand.source, "copied", records)
+    pixels = Picture(store, last.output).pixels
     data = encode_rendition(
-        Picture(store, last.output).pixels,
+        pixels,
         format=format,
         quality=_QUALITY,
         dpi=None,
@@ -226,7 +218,21 @@ def _write(errand: Errand, task: Task, passage: Passage, store: LocalStore) -> R
     )
     with replacing(errand.target) as partial:
         partial.write_bytes(data)
-    return Result(errand.source, "repaired" if changed else "converted", records)
+    notes = list(_notes(records))
+    if pixels.dtype != np.uint8:
+        notes.append("repaired with 16 bits a channel, written with 8")
+    return Result(
+        errand.source, "repaired" if changed else "converted", records, notes=tuple(notes)
+    )
+
+
+def _notes(records: Sequence[Record]) -> Iterator[str]:
+    """How the photo was read, and what was asked for but not used."""
+    for record in records:
+        if record.version is Version.RAW or (
+            record.version is Version.INPAINTED and record.operations
+        ):
+            yield from record.notes
 
 
 def _why_stopped(last: Record) -> str:

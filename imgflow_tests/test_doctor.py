@@ -57,7 +57,7 @@ def test_scarce_room_is_a_warning(home: Home, monkeypatch: pytest.MonkeyPatch) -
 
 def test_two_builds_of_opencv_fail(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     builds = [SimpleNamespace(name=f"opencv-{each}") for each in ("python", "contrib-python")]
-    monkeypatch.setattr(doctor.importlib.metadata, "distributions", lambda: builds)
+    monkeypatch.setattr("importlib.metadata.distributions", lambda: builds)
     assert "opencv-python, opencv-contrib-python" in findings(home)["OpenCV"].found
 
 

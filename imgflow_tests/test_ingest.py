@@ -42,9 +42,7 @@ def one(home: Home, path: Path) -> Ingested:
 def uploaded(home: Home) -> dict[str, bytes]:
     root = home.uploads.root
     return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file()
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
     }
 
 
@@ -144,7 +142,7 @@ def test_what_cannot_be_taken_is_named_and_does_not_stop_the_rest(
 
 
 @pytest.mark.parametrize(
-    "name, what",
+    ("name", "what"),
     [
         ("missing.png", "there is no such file"),
         ("notes.txt", "not that of a photo"),
@@ -199,7 +197,7 @@ def test_a_manifest_of_the_stem_stays_that_photos_own(home: Home, source: Path) 
 
 
 @pytest.mark.parametrize(
-    "manifest, what",
+    ("manifest", "what"),
     [
         (b'{"steps": [{"op": "polish"}]}', "polish"),
         (b'{"steps": [{"op": "inpaint", "mask": "gone.mask.png"}]}', "gone.mask.png"),
@@ -263,9 +261,7 @@ def test_a_full_disk_leaves_no_half_photo(
     assert uploaded(home) == {"a.png": PNG}
 
 
-def test_a_store_that_cannot_keep_what_is_replaced_ends_it(
-    home: Home, source: Path
-) -> None:
+def test_a_store_that_cannot_keep_what_is_replaced_ends_it(home: Home, source: Path) -> None:
     photo = put(source / "a.png")
     ingest(home, photo)
     put(photo, b"retaken")

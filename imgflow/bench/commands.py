@@ -99,3 +99,23 @@ def throughput(
     out.print(f"verdicts: {dict(dagster.verdicts)}; {share:.1%} without a person")
     if as_json:
         print(json.dumps(line(dagster, bare)))
+
+
+@app.command()
+def overhead(
+    images: Annotated[int, typer.Option(min=1, help="Photos, all made before.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """What Dagster costs per image, apart from the work: photos that need nothing any more."""
+    from imgflow.bench.overhead import as_json as line
+    from imgflow.bench.overhead import bench_overhead
+
+    rows = bench_overhead(images)
+    table = Table("per image", "wall ms", "parent processor ms", "events")
+    for row in rows:
+        table.add_row(
+            row.name, f"{row.wall_ms:.0f}", f"{row.parent_cpu_ms:.0f}", f"{row.events:.1f}"
+        )
+    out.print(table)
+    if as_json:
+        print(json.dumps(line(rows)))
