@@ -27,7 +27,7 @@ class Order:
     force: bool = False
 
     def line(self) -> Line:
-        """The line of one process. Raises BadPolicy."""
+        """The line of one process. Raises BadPolicy, BadCatalog."""
         policy = self.home.policy()
         return Line(
             catalog=CATALOG,
@@ -36,6 +36,7 @@ class Order:
             policy=policy,
             uploads=self.home.uploads,
             run_id=self.run_id,
+            rows=self.home.catalog(),
         )
 
 

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -22,8 +22,9 @@ from imgflow.errors import EngineUnavailable, ImgflowError, StoreError
 from imgflow.imaging.encode import encode_lossless
 from imgflow.imaging.photo import Rights
 from imgflow.lineage.environment import environment
-from imgflow.lineage.record import ObjectRef, Reason, Record, Verdict, Version
-from imgflow.policy.policy import Policy
+from imgflow.lineage.record import ObjectRef, Reason, Record, Rendition, Verdict, Version
+from imgflow.policy.catalog import Catalog
+from imgflow.policy.policy import Policy, with_route
 from imgflow.stages import detext, inpaint, publish, raw, upscale
 from imgflow.stages.intake import Intake, take_in
 from imgflow.stages.stage import Job, Outcome, Picture, Stage
@@ -37,6 +38,14 @@ STAGES: dict[Version, Stage] = {
     Version.UPSCALED: upscale.STAGE,
     Version.PUBLISHED: publish.STAGE,
 }
+# The part of the policy that each stage's settings are.
+_PARTS = {
+    Version.RAW: "raw",
+    Version.DETEXTED: "detext",
+    Version.INPAINTED: "inpaint",
+    Version.UPSCALED: "upscale",
+    Version.PUBLISHED: "renditions",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Line:
 
     person: who asked, for one-shot commands; empty in the automatic line.
     threads: how many threads the engines may use.
+    rows: what catalog.csv says of single photos.
     """
 
     catalog: str
@@ -55,6 +65,7 @@ class Line:
     run_id: str
     person: str = ""
     threads: int = 1
+    rows: Catalog = field(default_factory=Catalog)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +81,17 @@ class Passage:
     """How far an image came.
 
     crash: the traceback of an error that is not the photo's fault; empty if there was none.
+    missing: an earlier version that was not asked for and is not made yet, or not from the
+    versions before it as they are now; without it, later ones cannot be made. held: the same,
+    of one that has stopped.
     peak_mb: the most memory that its worker had needed by then, libraries included.
     """
 
     key: ImageKey
     steps: list[Step] = field(default_factory=list)
     crash: str = ""
+    missing: Version | None = None
+    held: Record | None = None
     peak_mb: float = 0.0
 
     @property
@@ -107,7 +123,7 @@ def rescue(
     """
     passage = Passage(key)
     wanted = [version for version in Version if version in versions]
-    intake = intake or _taken_in(key, line)
+    intake = intake or taken_in(key, line)
     job = _job(intake, line)
     if intake.problem is not None:
         refused = Outcome(Verdict.QUARANTINED, reason=_reason(intake.problem))
@@ -121,10 +137,14 @@ def rescue(
             record, picture, crash = _make(work, line, existing, force)
             passage.steps.append(Step(record, reused=record is existing))
             passage.crash = crash
-        elif existing is None:
+        elif existing is None or not _made_from(existing, picture):
+            # Of another upload, or of a version that has been made anew since: what would come
+            # out is half of the one picture and half of the other.
+            passage.missing = version
             break
         else:
             record = existing
+            passage.held = existing if existing.verdict.stops else None
             picture = Picture(line.store, record.output) if record.output else None
         if record.verdict.stops or version is wanted[-1]:
             break
@@ -137,10 +157,40 @@ def first_unmade(key: ImageKey, line: Line, versions: Sequence[Version]) -> Vers
 
     Nothing is decoded or made. Raises StoreError.
     """
-    intake = _taken_in(key, line)
-    if intake.problem is not None:
-        return next(version for version in Version if version in versions)
+    found = unmade(key, line, versions)
+    return found.version if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """A version that `rescue` would have to make.
+
+    why: "missing" (no record, or its files are gone), "changed" (its inputs, settings or engines
+    have), "retired", or "stopped": it would stop again, as nothing has changed since it did.
+    """
+
+    version: Version
+    why: Literal["missing", "changed", "retired", "stopped"]
+
+
+def unmade(
+    key: ImageKey,
+    line: Line,
+    versions: Sequence[Version] = tuple(Version),
+    intake: Intake | None = None,
+) -> Unmade | None:
+    """The first of the given versions that `rescue` would have to make, and why.
+
+    Nothing is decoded or made. intake: what was given for the image, where that is known; its
+    bytes are not needed. Raises StoreError.
+    """
+    intake = intake or taken_in(key, line)
     job = _job(intake, line)
+    if intake.problem is not None:
+        first = next(version for version in Version if version in versions)
+        existing = line.store.get_record(line.catalog, key, first)
+        refused = existing is not None and existing.verdict.stops and _same_files(existing, job)
+        return Unmade(first, "stopped" if refused else "changed" if existing else "missing")
     picture = Picture(line.store, job.original) if job.original else None
     for version in Version:
         record = line.store.get_record(line.catalog, key, version)
@@ -149,9 +199,18 @@ def first_unmade(key: ImageKey, line: Line, versions: Sequence[Version]) -> Vers
             try:
                 _identify(work)
             except EngineUnavailable:
-                return version
-            if record is None or not _still_good(record, work, line.store):
-                return version
+                work.fingerprint = ""
+            if record is None:
+                return Unmade(version, "missing")
+            if record.verdict is Verdict.RETIRED:
+                return Unmade(version, "retired")
+            if record.verdict.stops:
+                same = _stopped_for_the_same(record, work, line)
+                return Unmade(version, "stopped" if same else "changed")
+            if record.fingerprint != work.fingerprint:
+                return Unmade(version, "changed")
+            if not _still_good(record, work, line.store):
+                return Unmade(version, "missing")
         if record is None or record.output is None:
             return None
         picture = Picture(line.store, record.output)
@@ -159,9 +218,34 @@ def first_unmade(key: ImageKey, line: Line, versions: Sequence[Version]) -> Vers
     return None
 
 
+def _made_from(record: Record, picture: Picture | None) -> bool:
+    """Whether a version was made from this very picture."""
+    return (
+        picture is not None
+        and record.input is not None
+        and record.input.sha256 == picture.ref.sha256
+    )
+
+
+def _same_files(record: Record, job: Job) -> bool:
+    """Whether the record is of the very files that were given now."""
+    sha256 = job.original.sha256 if job.original else None
+    return record.original_sha256 == sha256 and record.attachments == job.attachments
+
+
+def _stopped_for_the_same(record: Record, work: _Work, line: Line) -> bool:
+    """Whether a version that stopped would have the same inputs, settings and engines again."""
+    if record.fingerprint:
+        return record.fingerprint == work.fingerprint
+    if record.verdict is Verdict.NEEDS_REVIEW:  # its engine was not there
+        return not work.fingerprint
+    # It never came to the stage: refused at the door, or its worker died.
+    return _same_files(record, work.job) and record.policy_sha256 == line.policy.digest()
+
+
 def stop(key: ImageKey, line: Line, version: Version, reason: Reason) -> Passage:
     """Quarantine an image from outside: its worker died, or it took too long."""
-    work = _Work(version, _job(_taken_in(key, line), line), None)
+    work = _Work(version, _job(taken_in(key, line), line), None)
     record, _ = _commit(work, line, Outcome(Verdict.QUARANTINED, reason=reason))
     return Passage(key, [Step(record)], crash=reason.message)
 
@@ -211,6 +295,7 @@ def _make(
 def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture | None]:
     """Objects first, then published files, then the record: what has no record has not happened."""
     store, job = line.store, work.job
+    replaced = store.get_record(line.catalog, job.key, work.version)
     output, picture = _output(outcome, work.picture, store)
     for rendition in outcome.renditions:
         if not outcome.verdict.stops:
@@ -225,7 +310,7 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
         input=work.picture.ref if work.picture else None,
         output=output,
         rejected=_put_pixels(outcome.rejected, store) if outcome.rejected is not None else None,
-        renditions=list(outcome.renditions),
+        renditions=_renditions(outcome, replaced),
         operations=list(outcome.operations),
         gates=list(outcome.gates),
         measures=outcome.measures,
@@ -245,10 +330,9 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
         seconds=round(time.perf_counter() - work.clock, 4),
         environment=environment(line.threads),
     )
-    replaced = store.get_record(line.catalog, job.key, work.version)
-    store.put_record(record)
     if replaced is not None and not record.verdict.stops:
         _withdraw(replaced, record, store)
+    store.put_record(record)
     return record, picture
 
 
@@ -257,6 +341,36 @@ def code_version(version: Version, policy: Policy, engines: Engines) -> str:
     stage = STAGES[version]
     names = [spec.code_version for spec in stage.engines(policy, engines)]
     return "+".join([f"{version}-{stage.code_version}", *names])
+
+
+def line_code_versions(policy: Policy, engines: Engines) -> dict[Version, str]:
+    """For each version a short text that changes whenever it may come out differently.
+
+    One text for all images, whatever their routes: the stage's code, the engines that any route
+    may use, and a digest of all routes' settings and of what decides the versions before. An
+    engine that is not there is named so: the images that need it wait for review, others go on.
+    """
+    texts: dict[Version, str] = {}
+    for version, stage in STAGES.items():
+        part = _PARTS[version]
+        routes = [route for route in policy.routes if part in route.set]
+        names: list[str] = []
+        for each in [policy, *(with_route(policy, route) for route in routes)]:
+            try:
+                names += [spec.code_version for spec in stage.engines(each, engines)]
+            except EngineUnavailable as error:
+                names.append(error.code)
+        decides = [
+            stage.settings(policy),
+            [[route["when"], route["set"][part]] for route in (each.as_dict() for each in routes)],
+            list(texts.values()),
+        ]
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+        engine_names = dict.fromkeys(names)
+        texts[version] = "+".join(
+            [f"{version}-{stage.code_version}", *engine_names, f"settings:{digest[:8]}"]
+        )
+    return texts
 
 
 def crash_reason(error: BaseException, trace: str) -> Reason:
@@ -270,7 +384,7 @@ def crash_reason(error: BaseException, trace: str) -> Reason:
     )
 
 
-def _taken_in(key: ImageKey, line: Line) -> Intake:
+def taken_in(key: ImageKey, line: Line) -> Intake:
     """What was given for an image; where that cannot be used, why. Raises StoreError."""
     try:
         return take_in(key, line.catalog, line.store, line.uploads, raw.limits(line.policy.raw))
@@ -286,12 +400,13 @@ def _concerns_all(error: ImgflowError) -> bool:
 
 
 def _job(intake: Intake, line: Line) -> Job:
-    routed = line.policy.for_image(intake.manifest.traits())
+    manifest = line.rows.complete(intake.key, intake.manifest)
+    routed = line.policy.for_image(manifest.traits())
     return Job(
         key=intake.key,
         policy=routed.policy,
         routes=routed.applied,
-        manifest=intake.manifest,
+        manifest=manifest,
         masks=intake.masks,
         attachments=intake.attachments,
         data=intake.data,
@@ -361,6 +476,13 @@ def _put_pixels(pixels: NDArray[Any], store: Store) -> ObjectRef:
         channels=pixels.shape[2],
         bit_depth=pixels.dtype.itemsize * 8,
     )
+
+
+def _renditions(outcome: Outcome, replaced: Record | None) -> list[Rendition]:
+    """What is in place now: after a stop that is what was published before."""
+    if outcome.verdict.stops:
+        return replaced.renditions if replaced else []
+    return list(outcome.renditions)
 
 
 def _withdraw(replaced: Record, record: Record, store: Store) -> None:

@@ -259,6 +259,32 @@ def _existing_keys(given: list[str], home: Home) -> list[ImageKey]:
 
 
 @app.command()
+def refresh(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare uploads, records, policy and engines, and make what is new, changed or stale."""
+    from imgflow.defs.launch import in_flight
+    from imgflow.refresh import plan_refresh, retire
+
+    home = Home.find()
+    plan = plan_refresh(home, in_flight=in_flight(home))
+    for problem in plan.problems:
+        _complain("problem", problem)
+    if not dry_run:
+        for key in plan.retired:
+            retire(key, home)
+    if not as_json:
+        _say(plan.summary())
+    elif dry_run or not plan.wanted:
+        _print_json(plan.as_dict())
+    if plan.wanted and not dry_run:
+        run([key for keys in plan.requests.values() for key in keys], as_json=as_json)
+
+
+@app.command()
 def status(as_json: Json = False) -> None:
     """How many photos are where, and why some of them wait."""
     from imgflow.lineage.overview import overview

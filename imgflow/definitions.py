@@ -10,17 +10,25 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, message=".*partitions_def.*")
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*multi_run.*")
 
-from imgflow.defs.assets import rescue  # noqa: E402
+from imgflow.defs.assets import rescue, with_code_versions  # noqa: E402
 from imgflow.defs.jobs import rescue_job  # noqa: E402
 from imgflow.defs.resources import HomeResource, Progress  # noqa: E402
+from imgflow.defs.schedules import catalog_refresh  # noqa: E402
+from imgflow.defs.sensors import upload_sensor  # noqa: E402
 
 
 def line_definitions(root: str = "", progress: Progress | None = None) -> dg.Definitions:
     """All definitions. root: the installation's folder; empty: where Home.find() finds it."""
+    home = HomeResource(root=root)
     return dg.Definitions(
-        assets=[rescue],
+        assets=[with_code_versions(rescue, home.home())],
         jobs=[rescue_job],
-        resources={"home": HomeResource(root=root), "progress": progress or Progress()},
+        sensors=[upload_sensor],
+        schedules=[catalog_refresh],
+        resources={"home": home, "progress": progress or Progress()},
+        # Of backfills and runs from the UI too. The op has a worker pool of its own: a process
+        # for its one step would only cost its start, seconds in every run.
+        executor=dg.in_process_executor,
     )
 
 

@@ -52,6 +52,10 @@ class BadPolicy(ImgflowError):
     """The policy file is not valid."""
 
 
+class BadCatalog(ImgflowError):
+    """The catalog file, catalog.csv, is not valid."""
+
+
 class EngineUnavailable(ImgflowError):
     """An engine that the policy names is unknown, or its weights or packages are missing."""
 

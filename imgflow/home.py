@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgflow.policy.catalog import Catalog, load_catalog
 from imgflow.policy.policy import Policy, load_policy
 from imgflow.store.keys import Uploads
 from imgflow.store.local import LocalStore
@@ -40,6 +42,27 @@ class Home:
     @property
     def policy_file(self) -> Path:
         return self.root / "policy.yaml"
+
+    @property
+    def catalog_file(self) -> Path:
+        return self.root / "catalog.csv"
+
+    @property
+    def watch(self) -> Path:
+        """What the sensor and the refresh remember. A cache: it can be deleted at any time."""
+        return self.root / "sensor"
+
+    def catalog_changed_within(self, seconds: float) -> bool:
+        """Whether catalog.csv was written so shortly ago that it may not be whole."""
+        try:
+            changed = self.catalog_file.stat().st_ctime
+        except FileNotFoundError:
+            return False
+        return 0 <= time.time() - changed < seconds
+
+    def catalog(self) -> Catalog:
+        """What catalog.csv says of the photos; empty without one. Raises BadCatalog."""
+        return load_catalog(self.catalog_file)
 
     def policy(self) -> Policy:
         """The policy in force: of policy.yaml, or the defaults without one. Raises BadPolicy."""

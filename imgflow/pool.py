@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
@@ -65,15 +66,16 @@ def supervise(
 
     work, initializer: importable functions. An item that takes longer than `timeout_s` seconds,
     or whose worker dies (segmentation fault, out of memory, kill), yields its loss; the worker
-    is replaced. An exception that `work` raises is raised here.
+    is replaced. An exception that `work` raises is raised here. Workers end with this process,
+    however that ends.
     """
     waiting = iter(items)
     running: dict[Any, Item] = {}
     with ProcessPool(
         max_workers=workers,
         context=multiprocessing.get_context("spawn"),
-        initializer=initializer,
-        initargs=list(initargs),
+        initializer=_start,
+        initargs=[initializer, initargs],
     ) as pool:
         try:
             while True:
@@ -87,6 +89,23 @@ def supervise(
         except BaseException:
             pool.stop()  # type: ignore[no-untyped-call]
             raise
+
+
+def _start(initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as its parent is gone, whatever it is doing.
+
+    A killed parent cannot stop its workers. They would finish their images beside the next run,
+    and nobody would keep the time of one that hangs.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _done(item: Item, future: Any, timeout_s: float) -> Done[Item, Any]:

@@ -561,3 +561,27 @@ def test_detection_is_cached_between_fills(
     first = detector.calls
     rescue(key, make_line(**QUICK, detext={"fill": "navier-stokes"}))
     assert (first, detector.calls) == (2, 3)
+
+
+def test_later_versions_are_not_made_from_another_uploads_earlier_ones(
+    make_line: MakeLine, drop: Drop
+) -> None:
+    line = make_line(upscale={"max_scale": 1})
+    key = drop("a.png", encoded(photo("coffee", 160)))
+    rescue(key, line)
+    drop("a.png", encoded(photo("rocket", 160)))
+    passage = rescue(key, line, [Version.UPSCALED, Version.PUBLISHED])
+    assert passage.steps == []
+    assert passage.missing is Version.RAW
+    assert rescue(key, line).last.verdict is Verdict.PUBLISHED
+
+
+def test_a_gap_in_what_is_asked_never_mixes_old_and_new(make_line: MakeLine, drop: Drop) -> None:
+    key = drop("a.png", encoded(photo("coffee", 160)))
+    rescue(key, make_line(upscale={"max_scale": 1}))
+    enlarging = make_line(upscale={"min_long_side": 300})
+    passage = rescue(key, enlarging, [Version.UPSCALED])
+    assert [step.record.version for step in passage.steps] == [Version.UPSCALED]
+    # Detexted is as it was: what lies between fits, and publishing goes on from it.
+    passage = rescue(key, enlarging, [Version.DETEXTED, Version.PUBLISHED])
+    assert passage.last.version is Version.PUBLISHED

@@ -119,3 +119,27 @@ def overhead(
     out.print(table)
     if as_json:
         print(json.dumps(line(rows)))
+
+
+@app.command()
+def sensor(
+    files: Annotated[int, typer.Option(min=1, help="Files in the upload folder.")] = 20_000,
+    as_json: Json = False,
+) -> None:
+    """Seconds that the upload sensor's ticks take over many files, and what they find."""
+    from imgflow.bench.sensor import as_json as line
+    from imgflow.bench.sensor import bench_sensor
+
+    with Console(stderr=True).status("") as status:
+        ticks = bench_sensor(files, status.update)
+    table = Table("tick", "seconds", "runs requested", "keys found", "keys doubled")
+    for tick in ticks:
+        row = (f"{tick.seconds:.2f}", str(tick.requests), str(tick.keys), str(tick.doubled))
+        table.add_row(tick.what, *row)
+    out.print(table)
+    found, doubled = sum(tick.keys for tick in ticks), sum(tick.doubled for tick in ticks)
+    out.print(f"{found} of {files} keys found, {doubled} doubled")
+    if as_json:
+        print(json.dumps(line(ticks)))
+    if found - doubled != files or doubled:
+        raise typer.Exit(1)

@@ -10,6 +10,7 @@ from imgflow.defs.checks import check_specs
 from imgflow.defs.events import Stored, latest, report
 from imgflow.defs.partitions import PHOTOS
 from imgflow.defs.resources import HomeResource, Progress
+from imgflow.home import Home
 from imgflow.lineage.record import Version
 
 if TYPE_CHECKING:
@@ -38,11 +39,6 @@ class RescueConfig(dg.Config):
 def version_specs() -> list[dg.AssetSpec]:
     """One asset per version. Each depends on all earlier ones directly: a backfill of versions
     with a gap between them would otherwise silently lose what lies behind the gap."""
-    from imgflow.chain import code_version
-    from imgflow.engines.registry import Engines
-    from imgflow.home import Home
-
-    policy, engines = Home.find().policy(), Engines()
     versions = list(Version)
     return [
         dg.AssetSpec(
@@ -52,7 +48,6 @@ def version_specs() -> list[dg.AssetSpec]:
             group_name="photos",
             kinds={"python", "image"},
             owners=["team:photo-desk"],
-            code_version=code_version(version, policy, engines),
             skippable=True,
             partitions_def=PHOTOS,
         )
@@ -76,7 +71,7 @@ def rescue(
     """Take a batch of images through the selected versions.
 
     A gate that fails stops that image alone, and the run succeeds. Crashes are collected, and
-    fail the run after its last image.
+    fail the run after its last image; so do versions that lack an earlier one.
     """
     from imgflow.batch import Order, run_batch
     from imgflow.store.keys import ImageKey
@@ -89,24 +84,50 @@ def rescue(
         force=config.force,
     )
     keys = [ImageKey(key) for key in config.keys or context.partition_keys]
-    crashes = []
+    # Read once, before the first worker: what is made under a later policy is then stale, and
+    # never the other way round.
+    codes = _code_versions(order.home)
+    crashes, refused = [], []
     for passage in run_batch(keys, order):
-        yield from _report(context, passage, order)
-        if passage.stopped:
+        yield from _report(context, passage, order, codes)
+        if passage.stopped or passage.held:
             context.log.warning(_why(passage))
         if passage.crash:
-            crashes.append(passage)
+            crashes.append(_why(passage))
+        if passage.missing:
+            refused.append(f"{passage.key}: {passage.missing} is not made yet, select it as well")
         progress.passed(passage)
-    if crashes:
-        raise dg.Failure(
-            f"{len(crashes)} of {len(keys)} images crashed: "
-            + "; ".join(_why(passage) for passage in crashes),
-            allow_retries=False,
-        )
+    problems = [
+        f"{len(each)} of {len(keys)} images {what}: " + "; ".join(each)
+        for each, what in ((crashes, "crashed"), (refused, "could not be made"))
+        if each
+    ]
+    if problems:
+        raise dg.Failure(". ".join(problems), allow_retries=False)
+
+
+def with_code_versions(assets: dg.AssetsDefinition, home: Home) -> dg.AssetsDefinition:
+    """The versions' assets with what decides their output under the policy now in force: after
+    a change of it or of an engine, Dagster shows as stale what would come out differently.
+    """
+    codes = _code_versions(home)
+    return assets.map_asset_specs(
+        lambda spec: spec.replace_attributes(code_version=codes[Version(spec.key.path[-1])])
+    )
+
+
+def _code_versions(home: Home) -> dict[Version, str]:
+    from imgflow.chain import line_code_versions
+    from imgflow.engines.registry import Engines
+
+    return line_code_versions(home.policy(), Engines())
 
 
 def _report(
-    context: dg.AssetExecutionContext, passage: "Passage", order: "Order"
+    context: dg.AssetExecutionContext,
+    passage: "Passage",
+    order: "Order",
+    codes: dict[Version, str],
 ) -> Iterator[dg.AssetMaterialization]:
     """The passage's steps as events, each with the versions that it was made from."""
     upstream: dict[Version, Stored] = {}
@@ -115,7 +136,8 @@ def _report(
         if not made:
             return
         if version in made:
-            stored = yield from report(context, made.pop(version), order.home.store, upstream)
+            record = made.pop(version)
+            stored = yield from report(context, record, order.home.store, upstream, codes[version])
         else:
             stored = latest(context.instance, version, passage.key)
         if stored is not None:
@@ -123,7 +145,7 @@ def _report(
 
 
 def _why(passage: "Passage") -> str:
-    last = passage.last
+    last = passage.held or passage.last
     if last is None or last.reason is None:
         return f"{passage.key}: {passage.crash}"
     return f"{passage.key} stopped at {last.version}: {last.reason.message}"

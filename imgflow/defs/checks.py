@@ -54,6 +54,8 @@ class CheckResult:
 def check_result(record: Record, name: str) -> CheckResult:
     """The result of a version's check, from its record."""
     results = [gate for gate in record.gates if gate.name == name]
+    if name == "psnr":  # where there was no ground to measure it on, that is what failed
+        results += [gate for gate in record.gates if gate.name == "probed" and not gate.passed]
     if results:
         return _worst(results)
     if record.verdict.stops:

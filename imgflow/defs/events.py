@@ -30,14 +30,16 @@ def report(
     record: Record,
     store: Store,
     upstream: Mapping[Version, Stored],
+    code_version: str,
 ) -> Generator[dg.AssetMaterialization, None, Stored | None]:
     """A version's materialization, unless it stopped, and once that is stored, its checks.
 
-    upstream: the image's earlier versions. Returns the stored materialization.
+    upstream: the image's earlier versions. code_version: the asset's. Returns the stored
+    materialization.
     """
     stored = None
     if not record.verdict.stops:
-        yield materialization(record, store, upstream)
+        yield materialization(record, store, upstream, code_version)
         stored = latest(context.instance, record.version, record.key)
     checks = context.selected_asset_check_keys
     for name in CHECKS[record.version]:
@@ -47,16 +49,17 @@ def report(
 
 
 def materialization(
-    record: Record, store: Store, upstream: Mapping[Version, Stored]
+    record: Record, store: Store, upstream: Mapping[Version, Stored], code_version: str
 ) -> dg.AssetMaterialization:
     """The event for a version that was made, or found made.
 
-    Dagster tells stale versions by the tags: what each input was, and which event said so.
+    Dagster tells stale versions by the tags: what each input was, which event said so, and the
+    asset's code version. A record has the code version of its image's own route instead.
     """
     tags = {
         "dagster/data_version": record.data_version,
         "dagster/data_version_is_user_provided": "true",
-        "dagster/code_version": record.code_version,
+        "dagster/code_version": code_version,
     }
     for version, stored in upstream.items():
         tags[f"dagster/input_data_version/{version}"] = stored.data_version

@@ -11,12 +11,15 @@ from pathlib import Path
 import dagster as dg
 
 from imgflow.defs.partitions import add_keys, known_keys
+from imgflow.defs.queue import keys_in_flight
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import Progress
 from imgflow.home import Home
 from imgflow.store.keys import ImageKey
 
 _SETTINGS = "dagster.yaml"
+# Outside the project there is no dagster.yaml to link; telemetry stays off all the same.
+_WITHOUT_PROJECT = "telemetry: {enabled: false}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,15 @@ def dagster_home(home: Home) -> Path:
         return Path(os.environ["DAGSTER_HOME"])
     folder = home.dagster
     folder.mkdir(parents=True, exist_ok=True)
-    project, link = Path.cwd() / _SETTINGS, folder / _SETTINGS
-    if project.is_file() and not link.exists():
-        link.unlink(missing_ok=True)  # a link to a project that has moved
-        link.symlink_to(project)
+    project, settings = Path.cwd() / _SETTINGS, folder / _SETTINGS
+    ours = settings.is_file() and settings.read_text() == _WITHOUT_PROJECT
+    if settings.exists() and not ours:
+        return folder
+    settings.unlink(missing_ok=True)  # perhaps a link to a project that has moved
+    if project.is_file():
+        settings.symlink_to(project)
+    else:
+        settings.write_text(_WITHOUT_PROJECT)
     return folder
 
 
@@ -65,6 +73,12 @@ def announce(home: Home) -> int:
     """Make partitions for all photos in the upload folder; returns how many were new."""
     with instance(home) as found:
         return add_keys(found, [key for key, _ in home.uploads.scan().photos])
+
+
+def in_flight(home: Home) -> set[str]:
+    """The photos in runs that have not ended."""
+    with instance(home) as found:
+        return keys_in_flight(found, known_keys(found))
 
 
 def launch(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 # Tags of a run over a range of partitions.
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Batch:
     def tags(self) -> dict[str, str]:
         if not self.contiguous:
             return {}
-        return {_RANGE_START: self.keys[0], _RANGE_END: self.keys[-1]}
+        return {RANGE_START: self.keys[0], RANGE_END: self.keys[-1]}
 
     def run_config(self, *, force: bool = False) -> dict[str, Any]:
         config: dict[str, Any] = {"force": force}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
+from imgflow.imaging.masks import Box, Mask, dilate, polygon_box, polygon_mask
 
 # Thickest stroke that a letter can have, in heights of its line: very bold type has 0.25, and a
 # detector's region is a little higher than its letters.
@@ -26,6 +27,8 @@ _FAINTEST = 6.0
 _OPACITY_RANGE = (0.5, 1.6)
 # Levels from the line's own colour up to which opaque ink has that colour.
 _COLOUR_RANGE = 40
+# Share of the surroundings up to which a colour counts as the ink's alone.
+_RARE = 0.01
 # Confidence from which the second polarity counts as ink too: an outline or a shadow.
 _CLEAR = 0.45
 
@@ -37,30 +40,46 @@ Where = NDArray[np.bool_]
 class Strokes:
     """Ink found in one text region.
 
-    mask: (H, W) uint8 of the whole photo, dilated by the stroke size.
+    box: where in the photo `mask` lies. mask: uint8 of the box's size, dilated by the stroke size.
     width: stroke width, pixels.
     confidence: 0..1, how clearly the ink stands out, and whether it goes through all of the line.
+    colour: (3,) of opaque ink; None for ink that lets the photo shine through.
     """
 
+    box: Box
     mask: Mask
     width: float
     confidence: float
+    colour: Values | None = None
+
+    def on(self, height: int, width: int) -> Mask:
+        """The mask on a photo of that size."""
+        mask = np.zeros((height, width), np.uint8)
+        mask[self.box.slices] = self.mask
+        return mask
 
 
 def find_strokes(
-    pixels: NDArray[np.uint8], polygon: NDArray[np.floating[Any]], *, grow: float = 1.0
+    pixels: NDArray[np.uint8],
+    polygon: NDArray[np.floating[Any]],
+    *,
+    grow: float = 1.0,
+    enhance: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
 ) -> Strokes:
     """Ink inside a text region.
 
     Ink is thinner than a letter's stroke can be, differs from its ground by more than Otsu's
     threshold (1979), and is drawn with one colour and one opacity: what is as thin but of
     another opacity is the photo's own edge. Works on (H, W, 3) uint8 sRGB; `polygon` is (N, 2)
-    of x, y; `grow` scales the dilation beyond what the stroke width asks for.
+    of x, y; `grow` scales the dilation beyond what the stroke width asks for; `enhance` is done
+    to the region's surroundings before it is looked at.
     """
     height, width = pixels.shape[:2]
     line_height = _line_height(polygon)
     box = polygon_box(polygon, height, width).padded(round(line_height) + 4, height, width)
     crop = np.ascontiguousarray(pixels[box.slices])
+    if enhance is not None:
+        crop = enhance(crop)
     local = (polygon - (box.left, box.top)).astype(np.float32)
     # Detectors cut close: the outermost strokes may lie just beyond the polygon.
     inside = dilate(polygon_mask([local], *crop.shape[:2]), max(2, round(line_height * 0.12))) > 0
@@ -72,10 +91,30 @@ def find_strokes(
     ink, confidence = looks[0]
     if looks[1][1] >= _CLEAR:
         ink = ink | looks[1][0]
+    colour = _own_colour(crop, ink)
+    if colour is not None:
+        # A detector may miss a letter at the end of a line; a stamp's colour gives it away.
+        near = dilate(polygon_mask([local], *crop.shape[:2]), round(line_height)) > 0
+        alike = np.abs(crop - colour).max(axis=2) < _COLOUR_RANGE
+        if alike[~near].mean() < _RARE:
+            ink = ink | np.where(near & alike, np.uint8(255), np.uint8(0))
     stroke = _stroke_width(ink)
-    mask = np.zeros((height, width), np.uint8)
-    mask[box.slices] = dilate(ink, round(grow * (1.5 + 0.35 * stroke)))
-    return Strokes(mask, stroke, confidence)
+    mask = dilate(ink, round(grow * (1.5 + 0.35 * stroke)))
+    return Strokes(box, mask, stroke, confidence, None if enhance else colour)
+
+
+def ink_left(pixels: NDArray[np.uint8], strokes: Strokes) -> float:
+    """Share of opaque ink's area that still has its colour after a repair of (H, W, 3) uint8.
+
+    0 for translucent ink, and where the surroundings have that colour too.
+    """
+    if strokes.colour is None or not strokes.mask.any():
+        return 0.0
+    alike = np.abs(pixels[strokes.box.slices] - strokes.colour).max(axis=2) < _COLOUR_RANGE / 2
+    near = dilate(strokes.mask, max(round(strokes.width), 2)) > 0
+    if near.all() or alike[~near].mean() >= _RARE:
+        return 0.0
+    return float(np.count_nonzero(alike & near) / np.count_nonzero(strokes.mask))
 
 
 def _line_height(polygon: NDArray[np.floating[Any]]) -> float:
@@ -169,9 +208,10 @@ def _drawn_alike(
     Each part of the line votes, so that one strong edge of the photo cannot outvote the text.
     """
     headroom = (255 - ground) if light else ground
-    widest = headroom.argmax(axis=2)[:, :, None]
-    room = np.take_along_axis(headroom, widest, axis=2)[:, :, 0]
-    lift = np.take_along_axis(difference, widest, axis=2)[:, :, 0]
+    # In the channel that shows the ink best: a coloured stamp may be invisible in another.
+    best = difference.argmax(axis=2)[:, :, None]
+    room = np.take_along_axis(headroom, best, axis=2)[:, :, 0]
+    lift = np.take_along_axis(difference, best, axis=2)[:, :, 0]
     opacity = np.asarray(lift / np.maximum(room, 16), np.float32)
     own = float(_vote(opacity[:, :, None], candidates, parts)[0])
     low, high = _OPACITY_RANGE
@@ -181,6 +221,19 @@ def _drawn_alike(
     if np.median(distance[candidates]) < _COLOUR_RANGE / 2:
         return alike | (distance < _COLOUR_RANGE)
     return alike
+
+
+def _own_colour(crop: NDArray[np.uint8], ink: Mask) -> Values | None:
+    """The colour of ink that has one: opaque ink, which looks the same on any ground."""
+    if not ink.any():
+        return None
+    # The middle of the strokes: towards their edges the ground mixes in.
+    core = cv2.erode(ink, np.ones((3, 3), np.uint8))
+    pixels = crop[(core if core.any() else ink) > 0].astype(np.float32)
+    colour = np.median(pixels, axis=0)
+    if np.median(np.abs(pixels - colour).max(axis=1)) > _COLOUR_RANGE / 2:
+        return None
+    return np.asarray(colour, np.float32)
 
 
 def _vote(values: Values, candidates: Where, parts: NDArray[np.intp]) -> Values:

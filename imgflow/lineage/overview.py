@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from imgflow.lineage.record import Record, Version
+from imgflow.lineage.record import Record, Verdict, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ def overview(records: Iterable[Record]) -> Overview:
         last = _frontier(list(group))
         place = str(last.version), str(last.verdict)
         result.counts[place] = result.counts.get(place, 0) + 1
-        if last.verdict.stops and last.reason is not None:
+        waits = last.verdict.stops and last.verdict is not Verdict.RETIRED
+        if waits and last.reason is not None:
             result.waiting.append(
                 Waiting(last.key, *place, last.reason.code, last.reason.message, last.reason.hint)
             )

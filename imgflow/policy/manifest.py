@@ -252,9 +252,12 @@ def _bad_mask(code: str, manifest: Path, mask: str, why: str) -> BadManifest:
 
 
 def _photos_of_stem(photo: Path) -> Iterator[str]:
-    for each in photo.parent.iterdir():
-        if each.stem == photo.stem and _is_photo(each):
-            yield each.name
+    # Names first: folders may hold many thousand files, and paths are slow.
+    for name in os.listdir(photo.parent):
+        if name.startswith(photo.stem):
+            each = photo.with_name(name)
+            if each.stem == photo.stem and _is_photo(each):
+                yield name
 
 
 def _is_photo(path: Path) -> bool:

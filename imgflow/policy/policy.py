@@ -188,6 +188,14 @@ class RunSettings(Settings):
     image_timeout_s: float = Field(120.0, gt=0, description="an image that takes longer is stopped")
 
 
+class RefreshSettings(Settings):
+    """What the daily comparison of uploads and records may do."""
+
+    retire_missing: bool = Field(
+        False, description="withdraw photos that are gone from the upload folder"
+    )
+
+
 # Told apart by form, so that a wrong value is explained once and not for each of the two.
 _ONE, _SEVERAL = Tag("one"), Tag("several")
 _ONE_OR_SEVERAL = Discriminator(lambda value: "several" if isinstance(value, list) else "one")
@@ -278,6 +286,7 @@ class Policy(Settings):
     )
     retries: RetrySettings = RetrySettings()
     run: RunSettings = RunSettings()
+    refresh: RefreshSettings = RefreshSettings()
     routes: list[Route] = Field(default_factory=lambda: list(_DEFAULT_ROUTES))
 
     @model_validator(mode="after")
@@ -290,10 +299,10 @@ class Policy(Settings):
                 raise ValueError(f"two {kind}s have the same name: {sorted(names)}")
         for route in self.routes:
             # A route that could not be applied is found now, not when its first image comes.
-            if forbidden := set(route.set) & {"version", "routes", "run"}:
+            if forbidden := set(route.set) & {"version", "routes", "run", "refresh"}:
                 raise ValueError(f"route '{route.name}' cannot set {sorted(forbidden)}")
             try:
-                _with_route(self, route)
+                with_route(self, route)
             except ValidationError as error:
                 raise ValueError(f"route '{route.name}': {explain(error, Policy)}") from None
         return self
@@ -303,7 +312,7 @@ class Policy(Settings):
         policy = self.model_copy(update={"routes": []})
         applied = [route for route in self.routes if route.when.matches(traits)]
         for route in applied:
-            policy = _with_route(policy, route)
+            policy = with_route(policy, route)
         return Routed(policy, tuple(route.name for route in applied))
 
     def digest(self) -> str:
@@ -362,7 +371,8 @@ def dump_policy(policy: Policy) -> str:
     return text
 
 
-def _with_route(policy: Policy, route: Route) -> Policy:
+def with_route(policy: Policy, route: Route) -> Policy:
+    """The policy for images that take this route alone. Raises ValidationError."""
     merged = _merged(policy.model_dump(), route.set)
     return Policy.model_validate({**merged, "routes": []})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.imaging.colour import flatten
-from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
-from imgflow.imaging.strokes import Strokes, find_strokes
+from imgflow.imaging.masks import Mask, dilate, polygon_mask
+from imgflow.imaging.strokes import Strokes, find_strokes, ink_left
 from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
@@ -36,6 +36,8 @@ from imgflow.stages.text import (
 
 # Where text still shows after the first pass, the second masks the strokes this much wider.
 _GROWTH = (1.0, 2.0)
+# Share of a line's ink that may keep the ink's colour: the photo may have a little of it too.
+_INK_LEFT = 0.03
 
 
 def detext(picture: Picture, job: Job) -> Outcome:
@@ -69,10 +71,16 @@ def detext(picture: Picture, job: Job) -> Outcome:
     for growth in _GROWTH:
         if growth > 1:
             strokes = [_strokes(picture.view, each, settings, growth) for each in unwanted]
-        mask = np.maximum.reduce([each.mask for each in strokes])
+        mask = _united(strokes, *picture.view.shape[:2])
         result = fill_holes(picture.pixels, mask, fill)
-        residual = residual_text(flatten(result, (255, 255, 255)), unwanted, detector, settings)
-        if not residual:
+        seen = flatten(result, (255, 255, 255))
+        residual = [each.text for each in residual_text(seen, unwanted, detector, settings)]
+        left = [
+            each.text
+            for each, ink in zip(unwanted, strokes, strict=True)
+            if ink_left(seen, ink) > _INK_LEFT
+        ]
+        if not residual and not left:
             break
     operation = Operation(
         name="remove_text",
@@ -92,7 +100,7 @@ def detext(picture: Picture, job: Job) -> Outcome:
     outcome = Outcome(Verdict.REPAIRED, pixels=result, operations=(operation,), measures=measures)
     unclean = dilate(_text_areas(regions, mask), 4)
     gates = [
-        _residual_gate(residual),
+        _residual_gate(residual, left),
         *repair_gates(picture.pixels, result, mask, unclean, fill, settings.gates),
     ]
     return judge(outcome, gates, accept_artifacts=settings.gates.accept_artifacts)
@@ -107,21 +115,17 @@ def _strokes(
     for enhance in (stretch_contrast, _unsharp):
         if best.confidence >= settings.mask_confidence:
             break
-        again = find_strokes(_enhanced_near(view, polygon, enhance), polygon, grow=growth)
+        again = find_strokes(view, polygon, grow=growth, enhance=enhance)
         best = max(best, again, key=lambda each: each.confidence)
     return best
 
 
-def _enhanced_near(
-    view: NDArray[np.uint8],
-    polygon: NDArray[np.float32],
-    enhance: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
-) -> NDArray[np.uint8]:
-    box = polygon_box(polygon, *view.shape[:2])
-    near = box.padded(max(16, box.height), *view.shape[:2]).slices
-    result = view.copy()
-    result[near] = enhance(view[near])
-    return result
+def _united(strokes: Sequence[Strokes], height: int, width: int) -> Mask:
+    """One mask of the photo's size; the parts of large photos never are."""
+    mask = np.zeros((height, width), np.uint8)
+    for each in strokes:
+        mask[each.box.slices] |= each.mask
+    return mask
 
 
 def _unsharp(crop: NDArray[np.uint8]) -> NDArray[Any]:
@@ -132,16 +136,25 @@ def _text_areas(regions: Sequence[TextRegion], mask: Mask) -> Mask:
     return polygon_mask((np.array(region.polygon) for region in regions), *mask.shape)
 
 
-def _residual_gate(residual: Sequence[TextRegion]) -> GateResult:
-    texts = ", ".join(f"'{region.text}'" for region in residual)
+def _residual_gate(residual: Sequence[str], left: Sequence[str]) -> GateResult:
+    """residual: what OCR still reads. left: regions where ink of the text's colour remains."""
+    problems = []
+    if residual:
+        problems.append(f"OCR still reads {_quoted(residual)} where text was removed")
+    if left:
+        problems.append(f"ink of {_quoted(left)} is left")
     return GateResult(
         name="no_residual_text",
         metric="residual_text",
-        value=float(len(residual)),
+        value=float(len(residual) + len(left)),
         threshold=0.0,
-        passed=not residual,
-        note=f"OCR still reads {texts} where text was removed" if residual else "",
+        passed=not problems,
+        note="; ".join(problems),
     )
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    return ", ".join(f"'{text}'" for text in texts)
 
 
 def _text_not_found(steps: Sequence[RemoveText]) -> Outcome:

@@ -66,19 +66,27 @@ def repair_gates(
         data_range=data_range(after.dtype),
     )
     probe = displaced_probe(before, mask, unclean, fill)
-    note = "" if probe else "no clean ground for a probe in this photo"
-    gates = [
-        gate("psnr", "psnr", probe.psnr if probe else None, thresholds.psnr, note),
-        gate("ssim", "ssim", probe.ssim if probe else None, thresholds.ssim, note),
-        gate("haarpsi", "haarpsi", probe.haarpsi if probe else None, thresholds.haarpsi, note),
+    note = "" if probe.probes else "no similar clean ground for a probe in this photo"
+    share = probe.unprobed / mask.size
+    trusted = share <= thresholds.unprobed_area
+    return [
+        gate("psnr", "psnr", probe.psnr, thresholds.psnr, note),
+        gate("ssim", "ssim", probe.ssim, thresholds.ssim, note),
+        gate("haarpsi", "haarpsi", probe.haarpsi, thresholds.haarpsi, note),
         gate("edge_continuity", "edge_continuity", rim, thresholds.edge_continuity),
-    ]
-    share = np.count_nonzero(mask) / mask.size
-    if probe is None and share > thresholds.unprobed_area:
         # A little of a photo may be repaired on trust; what is large enough to ruin it may not.
-        too_large = f"{note}, and the repair covers {share:.1%} of it"
-        gates[0] = gates[0].model_copy(update={"passed": False, "note": too_large})
-    return gates
+        GateResult(
+            name="probed",
+            metric="unprobed_area",
+            value=round(share, 4),
+            threshold=thresholds.unprobed_area,
+            passed=trusted,
+            note=""
+            if trusted
+            else f"{share:.1%} of the photo was repaired where no similar clean "
+            "ground is left to try the repair on",
+        ),
+    ]
 
 
 def judge(outcome: Outcome, gates: Sequence[GateResult], *, accept_artifacts: bool) -> Outcome:
@@ -111,7 +119,7 @@ def _describe(failed: Sequence[GateResult]) -> str:
 
 
 def _sentence(failed: GateResult) -> str:
-    if failed.value is None or failed.metric not in METRICS:
+    if failed.metric not in METRICS:
         return failed.note
     metric = METRICS[failed.metric]
     side = "below" if metric.better == "higher" else "above"

@@ -21,7 +21,7 @@ from imgflow.store.store import Store
 
 _MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 # A name that no mask can have: masks are named relative to their manifest.
-_MANIFEST = "/manifest"
+MANIFEST = "/manifest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def take_in(
 
 def _with_manifest(intake: Intake, path: Path, store: Store, limits: DecodeLimits) -> Intake:
     text = read_manifest(path)
-    intake.attachments[_MANIFEST] = store.put_original(text)
+    intake.attachments[MANIFEST] = store.put_original(text)
     manifest = parse_manifest(text, str(path))
     assert intake.original is not None  # it was archived first
     _require_same_photo(manifest, path, intake.original)
@@ -109,7 +109,7 @@ def _require_same_photo(manifest: Manifest, path: Path, original: ObjectRef) -> 
 def _from_archive(key: ImageKey, sha256: str, attachments: dict[str, str], store: Store) -> Intake:
     data = store.read_original(sha256)
     files = {name: store.read_original(each) for name, each in attachments.items()}
-    text = files.pop(_MANIFEST, None)
+    text = files.pop(MANIFEST, None)
     intake = Intake(key, data, _reference(sha256, data), attachments=attachments, masks=files)
     if text is None:
         return intake

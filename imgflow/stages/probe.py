@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.imaging.colour import data_range, flatten
-from imgflow.imaging.masks import Box, Mask, dilate, hole_boxes, mask_box
+from imgflow.imaging.masks import Box, Mask, hole_boxes, mask_box
 from imgflow.imaging.metrics import haarpsi, psnr, ssim
 from imgflow.stages.fill import Fill, fill_holes
 
@@ -25,6 +25,10 @@ from imgflow.stages.fill import Fill, fill_holes
 _MAX_PROBES = 5
 # Strokes nearer than this count as one hole: mostly a letter. Small holes find clean ground.
 _JOINED = 4
+# Holes are this many pixels large, at most, where clean ground is looked for.
+_SEARCH_SIZE = 96
+# How rough a place must be to stand for another, as a share of that one's roughness.
+_AS_ROUGH = 0.5
 # Metrics see this many pixels around the hole.
 _SURROUNDINGS = 8
 
@@ -32,21 +36,23 @@ _SURROUNDINGS = 8
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
     """All probes together: PSNR (dB) of their pooled error under the mask, mean SSIM and HaarPSI
-    around it. One letter that meets a hard edge says little; several say how the engine does."""
+    around it. One letter that meets a hard edge says little; several say how the engine does.
 
-    psnr: float
-    ssim: float
-    haarpsi: float
+    unprobed: pixels of the large holes that no similar clean ground was found for.
+    """
+
+    psnr: float | None
+    ssim: float | None
+    haarpsi: float | None
     probes: int
+    unprobed: int
 
 
-def displaced_probe(
-    pixels: NDArray[Any], mask: Mask, avoid: Mask, fill: Fill
-) -> ProbeResult | None:
+def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, fill: Fill) -> ProbeResult:
     """Repair clean ground with the same holes, and compare with the truth.
 
     pixels: (H, W, 3|4) before the repair. mask: its holes. avoid: (H, W), 255 where the ground
-    is not clean (text, other holes). Returns None where no hole has clean ground nearby.
+    is not clean (text, other holes). The metrics are None where no hole has such ground nearby.
     """
     unclean = avoid | mask
     if pixels.shape[2] == 4:
@@ -56,9 +62,11 @@ def displaced_probe(
         )
     holes = sorted(hole_boxes(mask, _JOINED), key=lambda box: -box.height * box.width)
     results = []
+    unprobed = 0
     for box in holes[:_MAX_PROBES]:
         shift = _clean_ground(pixels, mask, unclean, box)
         if shift is None:
+            unprobed += int(np.count_nonzero(mask[box.slices]))
             continue
         place = box.moved(*shift)
         window = place.padded(fill.context, *mask.shape)
@@ -72,7 +80,7 @@ def displaced_probe(
         damaged[inner][:, :, :3][marked] = pixels[box.slices][:, :, :3][marked]
         results.append(_compare(truth, fill_holes(damaged, hole, fill), hole))
     if not results:
-        return None
+        return ProbeResult(None, None, None, probes=0, unprobed=unprobed)
     decibels, similarities, haar = zip(*results, strict=True)
     error = float(np.mean(10.0 ** (-np.array(decibels) / 10)))
     return ProbeResult(
@@ -80,6 +88,7 @@ def displaced_probe(
         ssim=float(np.mean(similarities)),
         haarpsi=float(np.mean(haar)),
         probes=len(results),
+        unprobed=unprobed,
     )
 
 
@@ -107,34 +116,57 @@ def _clean_ground(
     """
     height, width = mask.shape
     size = max(box.height, box.width)
-    # Nearby: within three sizes of the hole. That also bounds the cost on a huge photo.
+    # Nearby: within three sizes of the hole.
     area = box.padded(3 * size + 64, height, width)
-    ground = cv2.cvtColor(flatten(pixels[area.slices], (255, 255, 255)), cv2.COLOR_RGB2GRAY)
-    rough = cv2.convertScaleAbs(cv2.Laplacian(ground, cv2.CV_16S, ksize=1))
-    dirty = _integral((unclean[area.slices] > 0).astype(np.uint8))
-    luma_sum, rough_sum = _integral(ground), _integral(rough)
-
-    home = box.moved(-area.top, -area.left)
-    ring = home.padded(_SURROUNDINGS, area.height, area.width)
-    rim = (dilate(mask[area.slices][ring.slices], 3) == 0) & (
-        unclean[area.slices][ring.slices] == 0
+    # Looked for in a small copy: a hole of any size then costs the same.
+    shrink = max(size // _SEARCH_SIZE, 1)
+    ground = _shrunk(
+        cv2.cvtColor(flatten(pixels[area.slices], (255, 255, 255)), cv2.COLOR_RGB2GRAY), shrink
     )
+    rough = cv2.convertScaleAbs(cv2.Laplacian(ground, cv2.CV_16S, ksize=1))
+    # Rounded up: a place counts as clean only if all of it is.
+    dirt = _shrunk(unclean[area.slices], shrink) > 0
+    dirty, luma_sum, rough_sum = (
+        cv2.integral(each) for each in (dirt.astype(np.uint8), ground, rough)
+    )
+    home = _shrunk_box(box.moved(-area.top, -area.left), shrink)
+    ring = home.padded(_SURROUNDINGS, *ground.shape).slices
+    rim = ~dirt[ring]
     if not rim.any():
         return None
-    here = np.array([ground[ring.slices][rim].mean(), rough[ring.slices][rim].mean()])
+    luma_here, rough_here = float(ground[ring][rim].mean()), float(rough[ring][rim].mean())
 
     best: tuple[float, tuple[int, int]] | None = None
-    for down, right in _shifts(box):
+    for down, right in _shifts(home):
         place = home.moved(down, right)
-        if not place.inside(area.height, area.width) or _total(dirty, place):
+        if not place.inside(*ground.shape) or _total(dirty, place):
             continue
-        pixels_there = place.height * place.width
-        there = np.array([_total(luma_sum, place), _total(rough_sum, place)]) / pixels_there
+        count = place.height * place.width
+        rough_there = _total(rough_sum, place) / count
+        if rough_there < _AS_ROUGH * rough_here - 1:
+            continue  # calm ground says nothing of a repair across an edge
         # Roughness decides how hard a fill is; brightness breaks ties.
-        difference = float(abs(there[1] - here[1]) + 0.1 * abs(there[0] - here[0]))
+        difference = abs(rough_there - rough_here)
+        difference += 0.1 * abs(_total(luma_sum, place) / count - luma_here)
         if best is None or difference < best[0]:
-            best = (difference, (down, right))
-    return best[1] if best else None
+            best = (difference, (down * shrink, right * shrink))
+    if best is None or not box.moved(*best[1]).inside(height, width):
+        return None
+    return best[1]
+
+
+def _shrunk(values: NDArray[Any], shrink: int) -> NDArray[Any]:
+    if shrink == 1:
+        return values
+    size = max(values.shape[1] // shrink, 1), max(values.shape[0] // shrink, 1)
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA))
+
+
+def _shrunk_box(box: Box, shrink: int) -> Box:
+    """The box in a shrunk picture, grown to whole pixels."""
+    return Box(
+        box.top // shrink, box.left // shrink, -(-box.bottom // shrink), -(-box.right // shrink)
+    )
 
 
 def _shifts(box: Box) -> Iterator[tuple[int, int]]:
@@ -143,11 +175,6 @@ def _shifts(box: Box) -> Iterator[tuple[int, int]]:
         for column in range(-6, 7):
             if row or column:
                 yield row * step_down, column * step_right
-
-
-def _integral(values: NDArray[Any]) -> NDArray[np.float64]:
-    # OpenCV's default, 32-bit integers, overflows from about 2900 x 2900 white pixels on.
-    return np.asarray(cv2.integral(values, sdepth=cv2.CV_64F))
 
 
 def _total(integral: NDArray[Any], box: Box) -> float:

@@ -28,6 +28,10 @@ MEDIA_TYPES = {
 _SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "png": ".png", "avif": ".avif"}
 
 
+# Bytes of a file name, on all common file systems.
+_LONGEST_NAME = 255
+
+
 def publish(picture: Picture, job: Job) -> Outcome:
     """Render all of the policy's renditions.
 
@@ -75,12 +79,10 @@ def publish(picture: Picture, job: Job) -> Outcome:
 
 
 def _folder(key: ImageKey) -> str:
-    path = str(key.relative_path)
-    try:
-        path.encode()
-    except UnicodeEncodeError:  # a record is text: such a name stays as its key writes it
-        return str(key)
-    return path
+    """A folder of the photo's own. The key and not its path: two names that differ only in bytes
+    that are no text must not share a folder."""
+    fits = all(len(part.encode()) <= _LONGEST_NAME for part in key.split("/"))
+    return str(key) if fits else key.digest
 
 
 def fit(pixels: NDArray[Any], long_side: int) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,15 +68,15 @@ def select_unwanted(
     """What the policy and the manifest want gone.
 
     Where a manifest asks for text to be removed, its steps alone decide: a date stamp goes, the
-    maker's name stays. A step names a place or a wording: that outweighs a low confidence, and
-    where the first look found nothing there, the place is looked at again, alone and enlarged.
+    maker's name stays. Where the first look found nothing in a place that a step names, the place
+    is looked at again, alone and enlarged.
     """
     settings = job.policy.detext
     unwanted: dict[int, Unwanted] = {}
     unanswered = []
     steps = [step for step in job.manifest.steps if isinstance(step, RemoveText)]
     for step in steps:
-        named = [region for region in regions if _matches(region, step)]
+        named = [region for region in regions if _matches(region, step, settings, view)]
         named = named or _look_closely(view, step, detector)
         for region in named:
             unwanted[id(region)] = Unwanted(region, job.requester)
@@ -124,11 +125,13 @@ def is_text(region: TextRegion, shape: tuple[int, ...], settings: DetextSettings
     )
 
 
-def _matches(region: TextRegion, step: RemoveText) -> bool:
-    if step.region is not None:
+def _matches(region: TextRegion, step: RemoveText, settings: DetextSettings, view: Any) -> bool:
+    if step.region is not None:  # a person named the place: that outweighs a low confidence
         x, y = np.array(region.polygon, np.float32).mean(axis=0)
         outline = step.region.polygon_points().astype(np.float32)
         return bool(cv2.pointPolygonTest(outline, (float(x), float(y)), False) >= 0)
+    if not is_text(region, view.shape, settings):
+        return False
     wording = _WORDING.get(step.hint or "")
     return bool(wording.search(region.text)) if wording else True
 

@@ -15,7 +15,7 @@ from imgflow.imaging import blind
 from imgflow.imaging.colour import bands, data_range
 from imgflow.imaging.metrics import downscale_area, haarpsi, halo_score, psnr, ssim
 from imgflow.imaging.tiling import TilePlan, run_tiled
-from imgflow.lineage.record import GateResult, Operation, Verdict
+from imgflow.lineage.record import GateResult, Operation, Reason, Verdict
 from imgflow.policy.manifest import Upscale
 from imgflow.policy.policy import UpscaleSettings
 from imgflow.stages.gates import gate, judge
@@ -44,6 +44,8 @@ def upscale(picture: Picture, job: Job) -> Outcome:
         why = f"soft (sharpness {measured.sharpness:.2f}) and clean (noise {measured.noise:.1f})"
     else:
         return passed_through("large and sharp enough", **measures)
+    if height * width * scale**2 > settings.max_output_pixels and asked:
+        return _too_large(width, height, scale, settings, measures)
     if height * width * scale**2 > settings.max_output_pixels:
         return passed_through(
             f"x{scale} would exceed the policy's {settings.max_output_pixels} pixels", **measures
@@ -76,6 +78,18 @@ def upscale(picture: Picture, job: Job) -> Outcome:
     )
     gates = _gates(picture.pixels, result, scale, settings)
     return judge(outcome, gates, accept_artifacts=settings.gates.accept_artifacts)
+
+
+def _too_large(
+    width: int, height: int, scale: int, settings: UpscaleSettings, measures: dict[str, float]
+) -> Outcome:
+    reason = Reason(
+        code="too_large",
+        message=f"x{scale} of {width} x {height} pixels is asked for, which is more than the "
+        f"{settings.max_output_pixels:,} pixels that the policy allows",
+        hint="Ask for less, or raise upscale.max_output_pixels in the policy",
+    )
+    return Outcome(Verdict.NEEDS_REVIEW, reason=reason, measures=measures)
 
 
 def wanted_scale(height: int, width: int, settings: UpscaleSettings) -> int:

@@ -117,10 +117,14 @@ class ImageKey(str):
 
 _ALWAYS_ENCODED = frozenset("%,|\u2028\u2029\ufeff")
 _DOTS = re.compile(r"\.{3,}|\.+\Z")
+# What most names are made of, where nothing is to be encoded: catalogs have many thousand.
+_PLAIN = re.compile(r"[\w/-](?:[\w ./()+=@&'-]*[\w/-])?", re.ASCII)
 
 
 def _encode(path: str) -> str:
     """Percent-encode a canonical path. Inverse of `_decode`."""
+    if _PLAIN.fullmatch(path) and "..." not in path:
+        return path
     spaces = len(path) - len(path.lstrip()), len(path.rstrip())
     dots = {at for run in _DOTS.finditer(path) for at in range(*run.span())}
     encoded = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -81,10 +82,7 @@ class LocalStore:
 
     def get_record(self, catalog: str, key: ImageKey, version: Version) -> Record | None:
         path = self._record_path(catalog, key, version)
-        try:
-            return _parse_record(path)
-        except FileNotFoundError:
-            return None
+        return _current(path)
 
     def records(self, catalog: str) -> Iterator[Record]:
         folder = self.root / "records" / catalog
@@ -92,9 +90,23 @@ class LocalStore:
             return
         for image in sorted(folder.iterdir()):
             for version in Version:
-                path = image / f"{version}.json"
-                if path.exists():
-                    yield _parse_record(path)
+                record = _current(image / f"{version}.json")
+                if record is not None:
+                    yield record
+
+    def image_keys(self, catalog: str) -> Iterator[ImageKey]:
+        folder = self.root / "records" / catalog
+        if not folder.is_dir():
+            return
+        for image in folder.iterdir():
+            # Without the models' validation, which would take most of the time.
+            for path in (image / f"{version}.json" for version in Version):
+                try:
+                    key = json.loads(path.read_bytes())["key"]
+                except (FileNotFoundError, ValueError, KeyError, TypeError):
+                    continue  # not made, or damaged: the next one names the image as well
+                yield ImageKey(key)
+                break
 
     def _record_path(self, catalog: str, key: ImageKey, version: Version) -> Path:
         return self.root / "records" / catalog / key.digest / f"{version}.json"
@@ -190,12 +202,15 @@ def _read_checked(path: Path, sha256: str) -> bytes:
     return data
 
 
-def _parse_record(path: Path) -> Record:
+def _current(path: Path) -> Record | None:
+    """The record of a file, or None. One that is no record is set aside: its version is made
+    again, and a person can look at what became of it."""
     try:
         return Record.from_json(path.read_bytes())
-    except ValidationError as error:
-        raise StoreError(
-            "record_damaged",
-            f"{path} is not a record of this version of imgflow ({error.error_count()} errors)",
-            hint="Restore it from history/ beside it, or delete it and run the image again",
-        ) from error
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        damaged = path.parent / "history" / f"damaged-{path.name}"
+        damaged.parent.mkdir(exist_ok=True)
+        path.replace(damaged)
+        return None

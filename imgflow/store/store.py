@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from imgflow.lineage.record import ObjectRef, Record, Version
@@ -51,6 +50,9 @@ class Store(Protocol):
     def records(self, catalog: str) -> Iterator[Record]:
         """All current records of a catalog, image by image, in the order of the line."""
 
+    def image_keys(self, catalog: str) -> Iterator[ImageKey]:
+        """The keys of all images that have a record, in no particular order."""
+
     def publish(self, catalog: str, path: str, data: bytes) -> None:
         """Put a rendition where shops fetch it: `path` below the catalog's published folder."""
 
@@ -78,8 +80,3 @@ SUFFIXES = {
     "application/json": ".json",
 }
 
-
-def local_path(store: Store, ref: ObjectRef) -> Path | None:
-    """The object's file where the store is a folder on this machine."""
-    path = Path(store.location(ref))
-    return path if path.exists() else None

@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
-from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -107,9 +107,8 @@ class Service:
             list(queue.run_iteration(self.workspace))
             found = self.dagster.get_backfill(identity)
             assert found is not None
-            if found.status is not BulkActionStatus.REQUESTED:
-                if found.status not in (BulkActionStatus.FAILING, BulkActionStatus.CANCELING):
-                    break
+            if found.status in BULK_ACTION_TERMINAL_STATUSES:
+                break
         runs = self.dagster.get_runs(dg.RunsFilter(tags={"dagster/backfill": identity}))
         made: Counter[tuple[str, str]] = Counter()
         errors = []

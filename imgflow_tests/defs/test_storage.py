@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from imgflow.defs import storage
@@ -31,3 +32,17 @@ def test_only_the_latest_databases_stay_open(tmp_path: Path) -> None:
     assert len(log._engines) == storage._KEPT_OPEN
     log.dispose()
     assert not log._engines
+
+
+def test_outside_a_project_telemetry_is_off_and_inside_it_its_settings_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    project = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    with instance(Home(tmp_path / "data")) as found:
+        assert not found.telemetry_enabled
+        assert not isinstance(found.event_log_storage, WarmSqliteEventLogStorage)
+    monkeypatch.chdir(project)
+    with instance(Home(tmp_path / "data")) as found:
+        assert isinstance(found.event_log_storage, WarmSqliteEventLogStorage)

@@ -119,7 +119,7 @@ def test_two_steps_are_done_one_after_the_other(make_job: MakeJob, picture: Make
     assert outcome.verdict is Verdict.REPAIRED
     assert outcome.pixels is not None
     assert len(outcome.operations) == 2
-    assert len(outcome.gates) == 8
+    assert len(outcome.gates) == 10
     both = mask(BOX, other)
     assert np.array_equal(outcome.pixels[both == 0], damaged[both == 0])
     assert psnr_at(CLEAN, outcome.pixels, both > 0) > 15

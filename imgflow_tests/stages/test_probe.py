@@ -17,8 +17,8 @@ from imgflow.stages.probe import ProbeResult, displaced_probe
 PLACES = [("coffee", (180, 12)), ("rocket", (110, 40)), ("chelsea", (10, 180))]
 
 
-def probe(stamped: Stamped, engine: object, pixels: Pixels | None = None) -> ProbeResult | None:
-    mask = find_strokes(stamped.pixels, stamped.polygon).mask
+def probe(stamped: Stamped, engine: object, pixels: Pixels | None = None) -> ProbeResult:
+    mask = find_strokes(stamped.pixels, stamped.polygon).on(*stamped.changed.shape)
     photo = stamped.pixels if pixels is None else pixels
     return displaced_probe(photo, mask, dilate(mask, 2), Fill(engine, 32, 2))  # type: ignore[arg-type]
 
@@ -44,7 +44,7 @@ def test_a_perfect_engine_has_a_perfect_probe() -> None:
     stamped = stamp(clean, "I", at=(70, 40), size=10)
     mask = np.where(stamped.changed, 255, 0).astype(np.uint8)
     result = displaced_probe(stamped.pixels, mask, dilate(mask, 2), Fill(oracle(clean), 6, 0))
-    assert result is not None
+    assert result.psnr is not None
     assert result.psnr > 40 or math.isinf(result.psnr)
     assert result.ssim > 0.99
     assert result.haarpsi > 0.99
@@ -88,24 +88,26 @@ def test_sixteen_bits_are_probed_like_eight(stamped: Stamped) -> None:
 
 
 def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:
-    mask = find_strokes(stamped.pixels, stamped.polygon).mask
+    mask = find_strokes(stamped.pixels, stamped.polygon).on(*stamped.changed.shape)
     everywhere = np.full_like(mask, 255)
     fill = Fill(Engines().filler("telea"), 32, 2)
-    assert displaced_probe(stamped.pixels, mask, everywhere, fill) is None
+    nowhere = displaced_probe(stamped.pixels, mask, everywhere, fill)
+    assert nowhere.psnr is None
+    assert nowhere.unprobed > 0
     huge = np.zeros_like(mask)
     huge[5:-5, 5:-5] = 255
-    assert displaced_probe(stamped.pixels, huge, huge, fill) is None
+    assert displaced_probe(stamped.pixels, huge, huge, fill).probes == 0
 
 
 def test_transparent_ground_is_no_truth(stamped: Stamped) -> None:
-    mask = find_strokes(stamped.pixels, stamped.polygon).mask
+    mask = find_strokes(stamped.pixels, stamped.polygon).on(*stamped.changed.shape)
     opaque = np.full((*mask.shape, 1), 255, np.uint8)
     fill = Fill(Engines().filler("telea"), 32, 2)
     seen = displaced_probe(np.concatenate([stamped.pixels, opaque], axis=2), mask, mask, fill)
     assert seen == displaced_probe(stamped.pixels, mask, mask, fill)
     thin = np.where(mask[:, :, None] > 0, opaque, np.uint8(200))
     glass = np.concatenate([stamped.pixels, thin], axis=2)
-    assert displaced_probe(glass, mask, mask, fill) is None
+    assert displaced_probe(glass, mask, mask, fill).probes == 0
 
 
 def test_the_probe_avoids_what_is_not_clean() -> None:

@@ -1,0 +1,210 @@
+"""kill -9 at any moment, then the same command again: nothing lost, nothing twice, nothing half."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from samples import encoded, photo
+
+from imgflow.defs.launch import instance
+from imgflow.home import CATALOG, Home
+from imgflow.lineage.record import ObjectRef, Record, Verdict, Version
+from imgflow.store.keys import ImageKey
+from imgflow.store.store import sha256_hex
+
+IMAGES = 24
+POLICY = """
+upscale: {max_scale: 1, sharpen_below: 0}
+detext: {mode: none}
+raw: {keep_16_bit: false}
+renditions: [{name: web, long_side: 48}]
+run: {workers: 2}
+retries: {budget: 1, backoff_s: 0.01}
+"""
+# A worker that is gone after this long ended with its parent; a photo is done in no time.
+PATIENCE_S = 10
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Home:
+    """An installation with two dozen photos, no two alike."""
+    home = Home(tmp_path / "data")
+    home.uploads.root.mkdir(parents=True)
+    home.policy_file.write_text(POLICY)
+    pixels = photo("coffee", 64).copy()
+    for number in range(IMAGES):
+        pixels[:8, :8] = 10 * number
+        (home.uploads.root / f"{number:02}.png").write_bytes(encoded(pixels))
+    return home
+
+
+@pytest.fixture
+def command(shop: Home, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts `imgflow run` as a process group of its own; whatever is left of it ends here."""
+    started: list[subprocess.Popen[str]] = []
+    environment = {**os.environ, "IMGFLOW_HOME": str(shop.root)}
+    environment.pop("DAGSTER_HOME", None)
+
+    def start() -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [Path(sys.executable).with_name("imgflow"), "run", "--json"],
+                cwd=tmp_path,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def finished(process: subprocess.Popen[str]) -> dict[str, int]:
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.005)
+
+
+def published(home: Home) -> int:
+    return len(list((home.root / "store").glob(f"records/{CATALOG}/*/published.json")))
+
+
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(
+        each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes
+    )
+
+
+def check_store(home: Home) -> list[Record]:
+    """All records, after a look at every byte in the store."""
+    store = home.store
+    for area in ("originals", "objects"):
+        for path in (home.root / "store" / area).rglob("*"):
+            if path.is_file() and not path.name.startswith(".writing-"):
+                assert sha256_hex(path.read_bytes()) == path.name.split(".")[0], path
+    records = list(store.records(CATALOG))  # raises for one that does not parse
+    for record in records:
+        refs = [record.input, record.output, record.rejected]
+        refs += [rendition.object for rendition in record.renditions]
+        for ref in filter(None, refs):
+            assert isinstance(ref, ObjectRef)
+            assert len(store.read(ref)) == ref.size  # raises for other bytes
+        assert record.original_sha256 is not None
+        upload = home.uploads.path_of(ImageKey(record.key)).read_bytes()
+        assert store.read_original(record.original_sha256) == upload
+    return records
+
+
+def check_all_is_published(home: Home) -> None:
+    records = check_store(home)
+    places = Counter((record.key, record.version) for record in records)
+    names = [path.name for path in sorted(home.uploads.root.iterdir())]
+    assert places == Counter((name, version) for name in names for version in Version)
+    files = []
+    for record in records:
+        assert not record.verdict.stops, record.reason
+        for rendition in record.renditions:
+            path = Path(home.store.published_location(CATALOG, rendition.path))
+            assert sha256_hex(path.read_bytes()) == rendition.object.sha256
+            files.append(path)
+    assert len(files) == len(names)
+    shown = [path for path in (home.root / "store/published").rglob("*") if path.is_file()]
+    assert sorted(path for path in shown if not path.name.startswith(".")) == sorted(files)
+
+
+def check_dagster_knows(home: Home) -> None:
+    names = {path.name for path in home.uploads.root.iterdir()}
+    with instance(home) as dagster:
+        for version in Version:
+            assert set(dagster.get_materialized_partitions(dg.AssetKey(str(version)))) == names
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_killed_run_is_taken_up_where_it_stopped(
+    shop: Home, command: Callable[[], subprocess.Popen[str]], seed: int
+) -> None:
+    """The whole process group, once at the very start, once in the midst, once near the end."""
+    chance = random.Random(seed)
+    moment = chance.randrange(IMAGES * (seed - 1) // 3, IMAGES * seed // 3)
+    first = command()
+    until(lambda: published(shop) >= moment or first.poll() is not None)
+    time.sleep(chance.random() * 0.05)
+    assert first.poll() is None
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {(each.key, each.version): each for each in check_store(shop)}
+
+    told = finished(command())
+    assert told["images"] == IMAGES
+    check_all_is_published(shop)
+    check_dagster_knows(shop)
+    after = {(each.key, each.version): each for each in shop.store.records(CATALOG)}
+    assert all(after[place] == record for place, record in before.items()), "nothing twice"
+    history = list((shop.root / "store/records").rglob("history/*"))
+    assert history == [], "no record was ever replaced"
+
+
+def test_workers_end_with_a_killed_run(
+    shop: Home, command: Callable[[], subprocess.Popen[str]]
+) -> None:
+    run = command()
+    until(lambda: published(shop) > 0)
+    processes = workers(run)
+    assert len(processes) == 2
+    os.kill(run.pid, signal.SIGKILL)  # its parent alone
+    run.wait()
+    until(lambda: gone(processes), PATIENCE_S)
+    check_store(shop)
+
+
+def test_a_killed_worker_costs_no_more_than_its_image(
+    shop: Home, command: Callable[[], subprocess.Popen[str]]
+) -> None:
+    run = command()
+    until(lambda: published(shop) > 2)
+    os.kill(workers(run)[0].pid, signal.SIGKILL)
+    output, errors = run.communicate(timeout=120)
+    told = json.loads(output.strip().splitlines()[-1])
+    assert told["images"] == IMAGES, errors
+    stopped = [record for record in check_store(shop) if record.verdict.stops]
+    assert len(stopped) <= 1, "none, where it was killed between two images"
+    for record in stopped:
+        assert record.verdict is Verdict.QUARANTINED
+        assert record.reason is not None
+        assert record.reason.code == "worker_died"
+        assert run.returncode != 0
+    assert published(shop) >= IMAGES - 1
+    assert finished(command())["images"] == IMAGES
+    check_all_is_published(shop)
+    check_dagster_knows(shop)
