@@ -10,8 +10,10 @@ import os
 import resource
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -23,6 +25,8 @@ Result = TypeVar("Result")
 
 # Tasks handed to the pool at once, per worker: one at work and one waiting.
 _IN_FLIGHT = 2
+# Pools that may break one after the other without an item done: their workers cannot start.
+_FRUITLESS_POOLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +70,60 @@ def supervise(
 
     work, initializer: importable functions. An item that takes longer than `timeout_s` seconds,
     or whose worker dies (segmentation fault, out of memory, kill), yields its loss; the worker
-    is replaced. An exception that `work` raises is raised here. Workers end with this process,
+    is replaced. A worker that dies while it has no item costs none. An exception that `work` raises is raised here. Workers end with this process,
     however that ends.
     """
     waiting = iter(items)
-    running: dict[Any, Item] = {}
-    with ProcessPool(
-        max_workers=workers,
-        context=multiprocessing.get_context("spawn"),
-        initializer=_start,
-        initargs=[initializer, initargs],
-    ) as pool:
+    ready: deque[Item] = deque()
+    fruitless = 0
+    while True:
+        running: dict[Any, Item] = {}
         try:
-            while True:
-                for item in islice(waiting, _IN_FLIGHT * workers - len(running)):
-                    running[pool.schedule(work, args=[item], timeout=timeout_s)] = item
-                if not running:
-                    return
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield _done(running.pop(future), future, timeout_s)
-        except BaseException:
-            pool.stop()  # type: ignore[no-untyped-call]
-            raise
+            with ProcessPool(
+                max_workers=workers,
+                context=multiprocessing.get_context("spawn"),
+                initializer=_start,
+                initargs=[initializer, initargs],
+            ) as pool:
+                try:
+                    while True:
+                        ready.extend(islice(waiting, _IN_FLIGHT * workers - len(running)))
+                        while ready:
+                            future = _schedule(pool, work, ready[0], timeout_s)
+                            running[future] = ready.popleft()
+                        if not running:
+                            return
+                        for future in _finished(running, pool):
+                            done = _done(running[future], future, timeout_s)
+                            del running[future]
+                            fruitless = 0
+                            yield done
+                except BaseException:
+                    pool.stop()  # type: ignore[no-untyped-call]
+                    raise
+        except BrokenProcessPool:
+            # A worker that dies between two items takes its pool along: none of them is to blame.
+            fruitless += 1
+            if fruitless == _FRUITLESS_POOLS:
+                raise
+            ready.extendleft(reversed(running.values()))
+
+
+def _schedule(pool: ProcessPool, work: Callable[[Item], Any], item: Item, timeout_s: float) -> Any:
+    try:
+        return pool.schedule(work, args=[item], timeout=timeout_s)
+    except RuntimeError as error:
+        raise BrokenProcessPool("the pool of workers broke") from error
+
+
+def _finished(running: dict[Any, Item], pool: ProcessPool) -> set[Any]:
+    """The futures that are done, at least one. Raises BrokenProcessPool."""
+    while True:
+        finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+        if finished:
+            return finished
+        if not pool.active:
+            raise BrokenProcessPool("the pool of workers broke")
 
 
 def _start(initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:

@@ -24,11 +24,10 @@ from imgflow.lineage.record import ObjectRef, Record, Verdict, Version
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
 
-IMAGES = 24
+IMAGES = 9
 POLICY = """
 upscale: {max_scale: 1, sharpen_below: 0}
 detext: {mode: none}
-raw: {keep_16_bit: false}
 renditions: [{name: web, long_side: 48}]
 run: {workers: 2}
 retries: {budget: 1, backoff_s: 0.01}
@@ -39,13 +38,13 @@ PATIENCE_S = 10
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Home:
-    """An installation with two dozen photos, no two alike."""
+    """An installation with a few photos, no two alike."""
     home = Home(tmp_path / "data")
     home.uploads.root.mkdir(parents=True)
     home.policy_file.write_text(POLICY)
     pixels = photo("coffee", 64).copy()
     for number in range(IMAGES):
-        pixels[:8, :8] = 10 * number
+        pixels[:8, :8] = 20 * number
         (home.uploads.root / f"{number:02}.png").write_bytes(encoded(pixels))
     return home
 
@@ -150,29 +149,36 @@ def check_dagster_knows(home: Home) -> None:
             assert set(dagster.get_materialized_partitions(dg.AssetKey(str(version)))) == names
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_killed_run_is_taken_up_where_it_stopped(
-    shop: Home, command: Callable[[], subprocess.Popen[str]], seed: int
+def test_a_run_killed_again_and_again_is_taken_up_where_it_stopped(
+    shop: Home, command: Callable[[], subprocess.Popen[str]]
 ) -> None:
-    """The whole process group, once at the very start, once in the midst, once near the end."""
-    chance = random.Random(seed)
-    moment = chance.randrange(IMAGES * (seed - 1) // 3, IMAGES * seed // 3)
-    first = command()
-    until(lambda: published(shop) >= moment or first.poll() is not None)
-    time.sleep(chance.random() * 0.05)
-    assert first.poll() is None
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    before = {(each.key, each.version): each for each in check_store(shop)}
+    """The whole process group: soon after its start, in the midst, and near the end."""
+    chance = random.Random(7)
+    kept: dict[tuple[str, Version], Record] = {}
+    kills = 0
+    for third in range(3):
+        moment = chance.randrange(IMAGES * third // 3, IMAGES * (third + 1) // 3)
+        run = command()
+        until(lambda: published(shop) >= moment or run.poll() is not None)  # noqa: B023
+        time.sleep(chance.random() * 0.05)
+        kills += run.poll() is None
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        found = {(each.key, each.version): each for each in check_store(shop)}
+        assert found.items() >= kept.items(), "nothing is made twice"
+        kept = found
+    assert kills == 3
 
-    told = finished(command())
-    assert told["images"] == IMAGES
+    assert finished(command())["images"] == IMAGES
     check_all_is_published(shop)
     check_dagster_knows(shop)
     after = {(each.key, each.version): each for each in shop.store.records(CATALOG)}
-    assert all(after[place] == record for place, record in before.items()), "nothing twice"
-    history = list((shop.root / "store/records").rglob("history/*"))
-    assert history == [], "no record was ever replaced"
+    assert after.items() >= kept.items(), "nothing is made twice"
+    assert list((shop.root / "store/records").rglob("history/*")) == [], "none was replaced"
+    with instance(shop) as dagster:
+        statuses = Counter(run.status for run in dagster.get_runs())
+    assert statuses[dg.DagsterRunStatus.SUCCESS] == 1
+    assert statuses[dg.DagsterRunStatus.STARTED] == 0, "killed runs do not hold up the queue"
 
 
 def test_workers_end_with_a_killed_run(
@@ -192,7 +198,7 @@ def test_a_killed_worker_costs_no_more_than_its_image(
     shop: Home, command: Callable[[], subprocess.Popen[str]]
 ) -> None:
     run = command()
-    until(lambda: published(shop) > 2)
+    until(lambda: published(shop) > 1)
     os.kill(workers(run)[0].pid, signal.SIGKILL)
     output, errors = run.communicate(timeout=120)
     told = json.loads(output.strip().splitlines()[-1])

@@ -308,7 +308,7 @@ def test_an_enlargement_beyond_the_policy_is_a_failure_and_no_copy() -> None:
     put("a.png", small())
     result = imgflow("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == 1
-    assert "failed a.png: x2 would exceed the policy's 50000 pixels" in result.stderr
+    assert "x2 of 200 x 133 pixels is asked for" in result.stderr
     assert not Path("b.png").exists()
 
 

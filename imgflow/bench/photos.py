@@ -53,7 +53,7 @@ def _stamp(image: Image.Image, chance: random.Random) -> None:
     font = ImageFont.load_default(size=chance.randint(image.height // 20, image.height // 12))
     text = chance.choice(_STAMPS)
     draw = ImageDraw.Draw(image)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    left, _, right, bottom = draw.textbbox((0, 0), text, font=font)
     x = chance.randint(8, max(int(image.width - (right - left)) - 8, 9))
     y = chance.choice([8, int(image.height - bottom) - 12])
     colour = chance.choice([(255, 160, 40), (255, 255, 255), (20, 20, 20)])

@@ -8,6 +8,7 @@ import dagster as dg
 
 from imgflow.defs.checks import check_specs
 from imgflow.defs.events import Stored, latest, report
+from imgflow.defs.orphans import process_tag
 from imgflow.defs.partitions import PHOTOS
 from imgflow.defs.resources import HomeResource, Progress
 from imgflow.home import Home
@@ -76,6 +77,7 @@ def rescue(
     from imgflow.batch import Order, run_batch
     from imgflow.store.keys import ImageKey
 
+    context.instance.add_run_tags(context.run.run_id, process_tag())
     selected = {key.to_user_string() for key in context.selected_asset_keys}
     order = Order(
         home=home.home(),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from imgflow.defs.orphans import fail_orphans, process_tag
 from imgflow.defs.partitions import add_keys, known_keys
 from imgflow.defs.queue import keys_in_flight
 from imgflow.defs.requests import batches
@@ -91,13 +92,17 @@ def launch(
     size = home.policy().run.batch_size
     launched = []
     with instance(home) as found:
+        fail_orphans(found)
         add_keys(found, keys)
         for batch in batches([str(key) for key in keys], known_keys(found), size):
             config = batch.run_config(force=force)
             # The terminal has a progress bar; Dagster keeps the whole log.
             config["loggers"] = {"console": {"config": {"log_level": "CRITICAL"}}}
             result = job.execute_in_process(
-                instance=found, tags=batch.tags, run_config=config, raise_on_error=False
+                instance=found,
+                tags={**batch.tags, **process_tag()},
+                run_config=config,
+                raise_on_error=False,
             )
             launched.append(Launched(result.run_id, batch.keys, _error(result)))
     return launched

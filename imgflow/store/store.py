@@ -79,4 +79,3 @@ SUFFIXES = {
     "image/avif": ".avif",
     "application/json": ".json",
 }
-
