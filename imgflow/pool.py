@@ -70,8 +70,8 @@ def supervise(
 
     work, initializer: importable functions. An item that takes longer than `timeout_s` seconds,
     or whose worker dies (segmentation fault, out of memory, kill), yields its loss; the worker
-    is replaced. A worker that dies while it has no item costs none. An exception that `work` raises is raised here. Workers end with this process,
-    however that ends.
+    is replaced. A worker that dies while it has no item costs none. An exception that `work`
+    raises is raised here. Workers end with this process, however that ends.
     """
     waiting = iter(items)
     ready: deque[Item] = deque()
@@ -87,7 +87,8 @@ def supervise(
             ) as pool:
                 try:
                     while True:
-                        ready.extend(islice(waiting, _IN_FLIGHT * workers - len(running)))
+                        room = _IN_FLIGHT * workers - len(running) - len(ready)
+                        ready.extend(islice(waiting, room))
                         while ready:
                             future = _schedule(pool, work, ready[0], timeout_s)
                             running[future] = ready.popleft()

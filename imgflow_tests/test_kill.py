@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
+import pool_work
 import psutil
 import pytest
 from samples import encoded, photo
@@ -21,6 +22,7 @@ from samples import encoded, photo
 from imgflow.defs.launch import instance
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import ObjectRef, Record, Verdict, Version
+from imgflow.pool import supervise
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
 
@@ -192,6 +194,20 @@ def test_workers_end_with_a_killed_run(
     run.wait()
     until(lambda: gone(processes), PATIENCE_S)
     check_store(shop)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_killed_before_it_has_an_item_costs_none(tmp_path: Path, workers: int) -> None:
+    done = supervise(
+        pool_work.work,
+        list(range(12)),
+        workers=workers,
+        timeout_s=30,
+        initializer=pool_work.die_at_first,
+        initargs=(tmp_path / "mark",),
+    )
+    assert Counter(each.result for each in done) == Counter(2 * number for number in range(12))
+    assert (tmp_path / "mark").exists()
 
 
 def test_a_killed_worker_costs_no_more_than_its_image(

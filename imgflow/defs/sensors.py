@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from imgflow.defs.jobs import rescue_job
+from imgflow.defs.orphans import fail_orphans
 from imgflow.defs.partitions import PHOTOS, known_keys
 from imgflow.defs.queue import keys_in_flight, run_request, with_new
 from imgflow.defs.requests import batches
@@ -35,6 +36,8 @@ def upload_sensor(
     from imgflow.batch import Order
     from imgflow.watch import STABLE_S, Index, digest, index_file, look
 
+    for run_id in fail_orphans(context.instance):
+        context.log.warning(f"run {run_id} was killed: marked as failed, its photos come again")
     found_home = home.home()
     found_home.uploads.root.mkdir(parents=True, exist_ok=True)
     if found_home.catalog_changed_within(STABLE_S):

@@ -27,7 +27,6 @@ from imgflow.imaging.photo import Photo, Source
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-Image.init()
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -319,6 +318,7 @@ def _open(data: bytes, limits: DecodeLimits) -> ImageFile.ImageFile:
         raise _unsupported(f"{name} files are not accepted", limits)
     try:
         # Not Image.open: it judges the size by a limit that all threads of the process share.
+        Image.init()  # Pillow's format plugins, once a process
         image = Image.OPEN[name][0](io.BytesIO(data), "")
     except MemoryError:
         raise
