@@ -303,6 +303,8 @@ def status(as_json: Json = False) -> None:
     out.print(table)
     for each in found.waiting:
         text = f"{each.message}. {each.hint}" if each.hint else each.message
+        if each.still_published:
+            text += " (what was published before is still in place)"
         _say(f"{each.key} at {each.version}: {text}", mark=f"[yellow]{each.verdict}[/yellow] ")
 
 

@@ -12,7 +12,10 @@ from imgflow.lineage.record import Record, Verdict, Version
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A photo that stopped."""
+    """A photo that stopped.
+
+    still_published: files that were published before are in place all the same.
+    """
 
     key: str
     version: str
@@ -20,6 +23,7 @@ class Waiting:
     code: str
     message: str
     hint: str
+    still_published: bool = False
 
 
 @dataclass(slots=True)
@@ -44,13 +48,16 @@ def overview(records: Iterable[Record]) -> Overview:
     """The overview of a catalog's records, which come image by image in the order of the line."""
     result = Overview()
     for _, group in groupby(records, key=lambda record: record.key):
-        last = _frontier(list(group))
+        image = list(group)
+        last = _frontier(image)
         place = str(last.version), str(last.verdict)
         result.counts[place] = result.counts.get(place, 0) + 1
         waits = last.verdict.stops and last.verdict is not Verdict.RETIRED
         if waits and last.reason is not None:
+            reason = last.reason
+            in_place = any(record.renditions for record in image)
             result.waiting.append(
-                Waiting(last.key, *place, last.reason.code, last.reason.message, last.reason.hint)
+                Waiting(last.key, *place, reason.code, reason.message, reason.hint, in_place)
             )
     order = {str(version): at for at, version in enumerate(Version)}
     ordered = sorted(result.counts.items(), key=lambda item: (order[item[0][0]], item[0][1]))

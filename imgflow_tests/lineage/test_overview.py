@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from imgflow.lineage.environment import environment
 from imgflow.lineage.overview import overview
-from imgflow.lineage.record import Reason, Record, Verdict, Version
+from imgflow.lineage.record import ObjectRef, Reason, Record, Rendition, Verdict, Version
 
 
 def record(key: str, version: Version, verdict: Verdict, reason: Reason | None = None) -> Record:
@@ -79,3 +79,18 @@ def test_a_photo_waits_where_it_stopped_though_it_was_further_once() -> None:
 def test_waiting_photos_are_sorted_by_key() -> None:
     stopped = [record(key, DETEXTED, Verdict.NEEDS_REVIEW, REASON) for key in ("b.png", "a.png")]
     assert [each.key for each in overview(stopped).waiting] == ["a.png", "b.png"]
+
+
+def test_a_waiting_photo_that_is_still_published_is_told_apart() -> None:
+    file = ObjectRef(sha256="0" * 64, media_type="image/jpeg", size=1)
+    published = record("a.png", PUBLISHED, Verdict.PUBLISHED).model_copy(
+        update={"renditions": [Rendition(name="web", path="a.png/web.jpg", object=file)]}
+    )
+    found = overview(
+        [
+            record("a.png", RAW, Verdict.QUARANTINED, REASON),
+            published,
+            record("b.png", RAW, Verdict.QUARANTINED, REASON),
+        ]
+    )
+    assert [each.still_published for each in found.waiting] == [True, False]
