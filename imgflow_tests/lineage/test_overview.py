@@ -73,6 +73,7 @@ def test_a_photo_waits_where_it_stopped_though_it_was_further_once() -> None:
         "code": "truncated",
         "message": "the file ends too early",
         "hint": "Upload it again",
+        "still_published": False,
     }
 
 
