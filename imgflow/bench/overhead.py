@@ -15,7 +15,7 @@ from imgflow.defs.resources import Progress
 from imgflow.home import Home
 
 # Dagster as it is without imgflow's event log.
-_DAGSTERS_OWN = "telemetry: {enabled: false}\n"
+_DAGSTERS_OWN = "# Dagster's defaults\ntelemetry: {enabled: false}\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,18 @@ from typing import Any
 from dagster import StringSource
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 # Each run has a database of its own; the webserver looks at many, one after the other.
 _KEPT_OPEN = 8
 _BUSY_TIMEOUT_S = 30
+
+
+def _relax(connection: Any, _: Any) -> None:
+    # With a write-ahead log a kill loses nothing; after a power cut the last events may be gone,
+    # and the records, which are the truth, have them reported again by the next run.
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 class WarmSqliteEventLogStorage(SqliteEventLogStorage):
@@ -58,6 +64,7 @@ class WarmSqliteEventLogStorage(SqliteEventLogStorage):
                 poolclass=QueuePool,
                 connect_args={"timeout": _BUSY_TIMEOUT_S},
             )
+            event.listen(engine, "connect", _relax)
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
