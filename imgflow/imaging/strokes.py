@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +52,6 @@ class Strokes:
     confidence: float
     colour: Values | None = None
 
-    def on(self, height: int, width: int) -> Mask:
-        """The mask on a photo of that size."""
-        mask = np.zeros((height, width), np.uint8)
-        mask[self.box.slices] = self.mask
-        return mask
-
 
 def find_strokes(
     pixels: NDArray[np.uint8],
@@ -101,6 +95,14 @@ def find_strokes(
     stroke = _stroke_width(ink)
     mask = dilate(ink, round(grow * (1.5 + 0.35 * stroke)))
     return Strokes(box, mask, stroke, confidence, None if enhance else colour)
+
+
+def united(strokes: Sequence[Strokes], height: int, width: int) -> Mask:
+    """One mask for a photo of that size; its parts never are that large."""
+    mask = np.zeros((height, width), np.uint8)
+    for each in strokes:
+        mask[each.box.slices] |= each.mask
+    return mask
 
 
 def ink_left(pixels: NDArray[np.uint8], strokes: Strokes) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgflow.imaging.colour import flatten
 from imgflow.imaging.masks import Mask, dilate, polygon_mask
-from imgflow.imaging.strokes import Strokes, find_strokes, ink_left
+from imgflow.imaging.strokes import Strokes, find_strokes, ink_left, united
 from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
@@ -71,7 +71,7 @@ def detext(picture: Picture, job: Job) -> Outcome:
     for growth in _GROWTH:
         if growth > 1:
             strokes = [_strokes(picture.view, each, settings, growth) for each in unwanted]
-        mask = _united(strokes, *picture.view.shape[:2])
+        mask = united(strokes, *picture.view.shape[:2])
         result = fill_holes(picture.pixels, mask, fill)
         seen = flatten(result, (255, 255, 255))
         residual = [each.text for each in residual_text(seen, unwanted, detector, settings)]
@@ -118,14 +118,6 @@ def _strokes(
         again = find_strokes(view, polygon, grow=growth, enhance=enhance)
         best = max(best, again, key=lambda each: each.confidence)
     return best
-
-
-def _united(strokes: Sequence[Strokes], height: int, width: int) -> Mask:
-    """One mask of the photo's size; the parts of large photos never are."""
-    mask = np.zeros((height, width), np.uint8)
-    for each in strokes:
-        mask[each.box.slices] |= each.mask
-    return mask
 
 
 def _unsharp(crop: NDArray[np.uint8]) -> NDArray[Any]:

@@ -72,11 +72,6 @@ class ImageKey(str):
         return key
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """The key that `text` is."""
-        return cls(text)
-
-    @classmethod
     def from_path(cls, relative: PurePath | str) -> Self:
         """The key of a path below the upload root."""
         path = PurePosixPath(relative if isinstance(relative, str) else relative.as_posix())

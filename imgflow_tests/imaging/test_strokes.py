@@ -8,7 +8,7 @@ import pytest
 from samples import Stamped, photo, stamp
 
 from imgflow.imaging.masks import Box
-from imgflow.imaging.strokes import find_strokes
+from imgflow.imaging.strokes import find_strokes, united
 
 # Photo, where its ground is calm, and a colour that stands out there.
 CALM = [
@@ -27,7 +27,7 @@ def test_opaque_text_on_calm_ground_is_covered(
 ) -> None:
     stamped = stamp(photo(name, 320), "24-03-15", at=at, size=size, colour=colour)
     found = find_strokes(stamped.pixels, stamped.polygon)
-    covered = found.on(*stamped.changed.shape)[stamped.changed] == 255
+    covered = united([found], *stamped.changed.shape)[stamped.changed] == 255
     assert covered.mean() >= 0.97
     assert found.confidence > 0.5
     assert 1 <= found.width < size / 3
@@ -40,7 +40,7 @@ def test_the_mask_stays_with_the_text(
     stamped = stamp(photo(name, 320), "24-03-15", at=at, colour=colour)
     found = find_strokes(stamped.pixels, stamped.polygon)
     left, top, right, bottom = (round(side) for side in stamped.box)
-    mask = found.on(*stamped.changed.shape)
+    mask = united([found], *stamped.changed.shape)
     near = Box(top, left, bottom, right).padded(8, *mask.shape)
     outside = mask.copy()
     outside[near.slices] = 0
@@ -88,7 +88,7 @@ def test_outlined_text_is_covered_with_its_outline(stamped: Stamped) -> None:
     draw.text((90, 40), "SALE 50", font=font, fill="white", stroke_width=2, stroke_fill="black")
     outlined = Stamped(clean, np.array(image), box, "SALE 50")
     found = find_strokes(outlined.pixels, outlined.polygon)
-    assert (found.on(*outlined.changed.shape)[outlined.changed] == 255).mean() >= 0.97
+    assert (united([found], *outlined.changed.shape)[outlined.changed] == 255).mean() >= 0.97
 
 
 def test_a_tilted_stamp_is_covered() -> None:
@@ -102,12 +102,14 @@ def test_a_tilted_stamp_is_covered() -> None:
     polygon = cv2.transform(flat.polygon[None], turn)[0]
     tilted = Stamped(clean, pixels, flat.box, flat.text)
     found = find_strokes(pixels, polygon)
-    assert (found.on(*tilted.changed.shape)[tilted.changed] == 255).mean() >= 0.97
+    assert (united([found], *tilted.changed.shape)[tilted.changed] == 255).mean() >= 0.97
 
 
 def test_more_growth_masks_more(stamped: Stamped) -> None:
-    once = find_strokes(stamped.pixels, stamped.polygon).on(*stamped.changed.shape)
-    twice = find_strokes(stamped.pixels, stamped.polygon, grow=2.0).on(*stamped.changed.shape)
+    once = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
+    twice = united(
+        [find_strokes(stamped.pixels, stamped.polygon, grow=2.0)], *stamped.changed.shape
+    )
     assert (twice >= once).all()
     assert twice.sum() > 1.1 * once.sum()
 
@@ -124,5 +126,5 @@ def test_more_growth_masks_more(stamped: Stamped) -> None:
 def test_regions_at_the_edge_are_no_problem(polygon: list[tuple[int, int]]) -> None:
     pixels = photo("coffee", 320)
     found = find_strokes(pixels, np.array(polygon, np.float32))
-    assert found.on(*pixels.shape[:2]).shape == pixels.shape[:2]
+    assert united([found], *pixels.shape[:2]).shape == pixels.shape[:2]
     assert 0 <= found.confidence <= 1

@@ -10,7 +10,7 @@ from samples import FakeFiller, Pixels, Stamped, painted, photo, stamp
 
 from imgflow.engines.registry import Engines
 from imgflow.imaging.masks import dilate
-from imgflow.imaging.strokes import find_strokes
+from imgflow.imaging.strokes import find_strokes, united
 from imgflow.stages.fill import Fill
 from imgflow.stages.probe import ProbeResult, displaced_probe
 
@@ -18,7 +18,7 @@ PLACES = [("coffee", (180, 12)), ("rocket", (110, 40)), ("chelsea", (10, 180))]
 
 
 def probe(stamped: Stamped, engine: object, pixels: Pixels | None = None) -> ProbeResult:
-    mask = find_strokes(stamped.pixels, stamped.polygon).on(*stamped.changed.shape)
+    mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
     photo = stamped.pixels if pixels is None else pixels
     return displaced_probe(photo, mask, dilate(mask, 2), Fill(engine, 32, 2))  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ def test_sixteen_bits_are_probed_like_eight(stamped: Stamped) -> None:
 
 
 def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:
-    mask = find_strokes(stamped.pixels, stamped.polygon).on(*stamped.changed.shape)
+    mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
     everywhere = np.full_like(mask, 255)
     fill = Fill(Engines().filler("telea"), 32, 2)
     nowhere = displaced_probe(stamped.pixels, mask, everywhere, fill)
@@ -100,7 +100,7 @@ def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:
 
 
 def test_transparent_ground_is_no_truth(stamped: Stamped) -> None:
-    mask = find_strokes(stamped.pixels, stamped.polygon).on(*stamped.changed.shape)
+    mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
     opaque = np.full((*mask.shape, 1), 255, np.uint8)
     fill = Fill(Engines().filler("telea"), 32, 2)
     seen = displaced_probe(np.concatenate([stamped.pixels, opaque], axis=2), mask, mask, fill)
