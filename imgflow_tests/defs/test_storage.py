@@ -34,6 +34,15 @@ def test_only_the_latest_databases_stay_open(tmp_path: Path) -> None:
     assert not log._engines
 
 
+def test_a_table_is_looked_for_until_it_is_there_and_never_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = WarmSqliteEventLogStorage(str(tmp_path))
+    answers = [False, True]
+    monkeypatch.setattr(SqliteEventLogStorage, "has_table", lambda *_: answers.pop(0))
+    assert [log.has_table("later") for _ in range(4)] == [False, True, True, True]
+
+
 def test_outside_a_project_telemetry_is_off_and_inside_it_its_settings_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
