@@ -84,6 +84,7 @@ def _lost(done: Done[ImageKey, Passage], line: Line, order: Order) -> Passage:
         message=loss.message,
         hint="Run it again; if it happens again, the photo or an engine has a fault: "
         "`imgflow rescue` on the photo alone shows more",
+        traceback=loss.log,
     )
     version = first_unmade(done.item, line, order.versions) or order.versions[-1]
     return stop(done.item, line, version, reason)

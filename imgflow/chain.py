@@ -244,10 +244,27 @@ def _stopped_for_the_same(record: Record, work: _Work, line: Line) -> bool:
 
 
 def stop(key: ImageKey, line: Line, version: Version, reason: Reason) -> Passage:
-    """Quarantine an image from outside: its worker died, or it took too long."""
-    work = _Work(version, _job(taken_in(key, line), line), None)
+    """Quarantine an image from outside: its worker died, or it took too long.
+
+    The record's input is what the version would have been made from, where that is recorded.
+    """
+    job = _job(taken_in(key, line), line)
+    work = _Work(version, job, _last_good(version, job, line))
     record, _ = _commit(work, line, Outcome(Verdict.QUARANTINED, reason=reason))
     return Passage(key, [Step(record)], crash=reason.message)
+
+
+def _last_good(version: Version, job: Job, line: Line) -> Picture | None:
+    """The picture before a version: of the upload as it is now, and of no earlier one."""
+    if job.original is None:
+        return None
+    if version.upstream is None:
+        return Picture(line.store, job.original)
+    before = line.store.get_record(line.catalog, job.key, version.upstream)
+    if before is None or before.output is None:
+        return None
+    same = before.original_sha256 == job.original.sha256
+    return Picture(line.store, before.output) if same else None
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, message=".*partitions_def.*")
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*multi_run.*")
 
+from imgflow.alerts import Webhook  # noqa: E402
+from imgflow.defs.alerts import quarantine_rate_alert, run_failure_alert  # noqa: E402
 from imgflow.defs.assets import rescue, with_code_versions  # noqa: E402
 from imgflow.defs.jobs import rescue_job  # noqa: E402
 from imgflow.defs.resources import HomeResource, Progress  # noqa: E402
@@ -23,9 +25,9 @@ def line_definitions(root: str = "", progress: Progress | None = None) -> dg.Def
     return dg.Definitions(
         assets=[with_code_versions(rescue, home.home())],
         jobs=[rescue_job],
-        sensors=[upload_sensor],
+        sensors=[upload_sensor, run_failure_alert, quarantine_rate_alert],
         schedules=[catalog_refresh],
-        resources={"home": home, "progress": progress or Progress()},
+        resources={"home": home, "progress": progress or Progress(), "alerts": Webhook()},
         # Of backfills and runs from the UI too. The op has a worker pool of its own: a process
         # for its one step would only cost its start, seconds in every run.
         executor=dg.in_process_executor,

@@ -5,17 +5,22 @@ Nothing heavy is imported here at the top: every worker imports this module firs
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import resource
+import signal
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -27,14 +32,23 @@ Result = TypeVar("Result")
 _IN_FLIGHT = 2
 # Pools that may break one after the other without an item done: their workers cannot start.
 _FRUITLESS_POOLS = 3
+# Of the time that an item may take: when a worker writes down what it is doing.
+_LATE = 0.9
+_MAX_LOG = 20_000
+_STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """An item that came to nothing because its worker did. code: worker_died | timed_out."""
+    """An item that came to nothing because its worker did. code: worker_died | timed_out.
+
+    log: what the worker wrote to stderr meanwhile, and the stack where it crashed or hung; empty
+    where it was killed from outside and had written nothing.
+    """
 
     code: str
     message: str
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +87,44 @@ def supervise(
     is replaced. A worker that dies while it has no item costs none. An exception that `work`
     raises is raised here. Workers end with this process, however that ends.
     """
+    with tempfile.TemporaryDirectory(prefix="imgflow-pool-") as folder:
+        logs = (Path(folder) / str(number) for number in count())
+        yield from _supervise(work, items, logs, workers, timeout_s, (initializer, initargs))
+
+
+def _supervise(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    logs: Iterator[Path],
+    workers: int,
+    timeout_s: float,
+    initargs: tuple[Callable[..., None], tuple[Any, ...]],
+) -> Iterator[Done[Item, Result]]:
     waiting = iter(items)
     ready: deque[Item] = deque()
     fruitless = 0
     while True:
-        running: dict[Any, Item] = {}
+        running: dict[Any, tuple[Item, Path]] = {}
         try:
             with ProcessPool(
                 max_workers=workers,
                 context=multiprocessing.get_context("spawn"),
                 initializer=_start,
-                initargs=[initializer, initargs],
+                initargs=initargs,
             ) as pool:
                 try:
                     while True:
                         room = _IN_FLIGHT * workers - len(running) - len(ready)
                         ready.extend(islice(waiting, room))
                         while ready:
-                            future = _schedule(pool, work, ready[0], timeout_s)
-                            running[future] = ready.popleft()
+                            log = next(logs)
+                            future = _schedule(pool, work, ready[0], timeout_s, log)
+                            running[future] = ready.popleft(), log
                         if not running:
                             return
                         for future in _finished(running, pool):
-                            done = _done(running[future], future, timeout_s)
+                            item, log = running[future]
+                            done = _done(item, future, timeout_s, log)
                             del running[future]
                             fruitless = 0
                             yield done
@@ -107,17 +136,19 @@ def supervise(
             fruitless += 1
             if fruitless == _FRUITLESS_POOLS:
                 raise
-            ready.extendleft(reversed(running.values()))
+            ready.extendleft(reversed([item for item, _ in running.values()]))
 
 
-def _schedule(pool: ProcessPool, work: Callable[[Item], Any], item: Item, timeout_s: float) -> Any:
+def _schedule(
+    pool: ProcessPool, work: Callable[[Item], Any], item: Item, timeout_s: float, log: Path
+) -> Any:
     try:
-        return pool.schedule(work, args=[item], timeout=timeout_s)
+        return pool.schedule(_logged, args=[work, item, timeout_s, log], timeout=timeout_s)
     except RuntimeError as error:
         raise BrokenProcessPool("the pool of workers broke") from error
 
 
-def _finished(running: dict[Any, Item], pool: ProcessPool) -> set[Any]:
+def _finished(running: dict[Any, Any], pool: ProcessPool) -> set[Any]:
     """The futures that are done, at least one. Raises BrokenProcessPool."""
     while True:
         finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
@@ -144,11 +175,60 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _done(item: Item, future: Any, timeout_s: float) -> Done[Item, Any]:
+def _logged(work: Callable[[Item], Result], item: Item, timeout_s: float, log: Path) -> Result:
+    """In the worker: do the work; what becomes of a worker that dies meanwhile stands in `log`."""
+    with _stderr_to(log):
+        faulthandler.enable(_STDERR)
+        # A thread of its own: it works while other code holds the interpreter.
+        faulthandler.dump_traceback_later(_LATE * timeout_s, file=_STDERR)
+        try:
+            return work(item)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Have stderr, of C libraries too, written to a file; at the end it goes where it belongs."""
+    with log.open("w+b", buffering=0) as file:
+        before = os.dup(_STDERR)
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, _STDERR)
+            os.close(before)
+            file.seek(0)
+            sys.stderr.buffer.write(file.read())
+            sys.stderr.flush()
+    log.unlink()
+
+
+def _done(item: Item, future: Any, timeout_s: float, log: Path) -> Done[Item, Any]:
     try:
         return Done(item, result=future.result())
     except TimeoutError:
         message = f"it took longer than {timeout_s:g} seconds and was stopped"
-        return Done(item, loss=Loss("timed_out", message))
+        return Done(item, loss=Loss("timed_out", message, _text_of(log)))
     except ProcessExpired as error:
-        return Done(item, loss=Loss("worker_died", f"its worker process died ({error})"))
+        message = f"its worker process died ({_cause(error.exitcode)})"
+        return Done(item, loss=Loss("worker_died", message, _text_of(log)))
+
+
+def _cause(exitcode: int) -> str:
+    """How a process ended, in words."""
+    if exitcode >= 0:
+        return f"exit code {exitcode}"
+    name = signal.strsignal(-exitcode) or f"signal {-exitcode}"
+    return f"{name}: perhaps out of memory" if -exitcode == signal.SIGKILL else name
+
+
+def _text_of(log: Path) -> str:
+    """The end of a lost item's log."""
+    try:
+        data = log.read_bytes()
+    except FileNotFoundError:  # lost before it was begun
+        return ""
+    log.unlink()
+    return data[-_MAX_LOG:].decode("utf-8", "backslashreplace").strip()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -41,7 +43,24 @@ def work(item: int | str) -> int:
             raise ValueError("this item cannot be done")
         case "exit":
             os._exit(3)
+        case "complain and die":
+            print("the decoder gave up", file=sys.stderr)
+            read_what_is_not_there()
+        case "hang in C":
+            wait_in_c()
+        case "complain":
+            os.write(2, b"a warning of a C library\n")
+            return 0
     return 2 * int(item)
+
+
+def read_what_is_not_there() -> None:
+    ctypes.string_at(0)
+
+
+def wait_in_c() -> None:
+    """Holds the interpreter: no other thread of it runs, and no signal handler."""
+    ctypes.PyDLL(None).sleep(60)
 
 
 def rescue_with_trouble(key: ImageKey) -> Passage:

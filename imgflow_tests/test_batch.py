@@ -26,7 +26,7 @@ PHOTO = encoded(photo("coffee", 160))
 @pytest.fixture
 def order(home: Home) -> Order:
     policy = {
-        "detext": {"mode": "none"},
+        "detext": {"text": "none"},
         "upscale": {"min_long_side": 1, "sharpen_below": 0.0},
         "renditions": [{"name": "web", "long_side": 100}],
         "retries": {"budget": 2, "backoff_s": 0.01},
@@ -84,6 +84,9 @@ def test_dead_and_hanging_workers_and_strained_machines(
         assert last.original_sha256 == sha256_hex(PHOTO)
         assert home.store.get_record(CATALOG, ImageKey(name), Version.RAW) == last
         codes[name] = last.reason.code
+        assert last.input is not None
+        assert last.input.sha256 == sha256_hex(PHOTO), "the last good picture: the original"
+        assert "in rescue_with_trouble" in last.reason.traceback or name[:3] in ("fla", "odd")
     assert codes == {
         "segfault.png": "worker_died",
         "hang.png": "timed_out",

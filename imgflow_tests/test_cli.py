@@ -18,7 +18,7 @@ from imgflow.policy.policy import load_policy
 
 # Neither text nor size is the point here, and both cost time.
 QUICK = """
-detext: {mode: none}
+detext: {text: none}
 upscale: {max_scale: 1, sharpen_below: 0}
 renditions: [{name: web, long_side: 200}]
 run: {workers: 1}
@@ -173,7 +173,30 @@ def test_status_before_the_first_run() -> None:
     result = imgflow("status")
     assert result.exit_code == 0
     assert result.stdout.startswith("No photo has been through the line yet.")
-    assert told(imgflow("status", "--json")) == {"counts": [], "waiting": []}
+    assert told(imgflow("status", "--json")) == {"counts": [], "waiting": [], "damaged": []}
+
+
+def test_status_says_where_everything_lies_that_a_person_needs(home: Path) -> None:
+    drop("page.jpg", b"<html>404")
+    drop("a.png")
+    assert imgflow("run").exit_code == 1
+    [damaged] = (
+        path for path in home.glob("store/records/*/*/raw.json") if b"a.png" in path.read_bytes()
+    )
+    damaged.write_bytes(b"{")
+    status = imgflow("status")
+    assert status.exit_code == 0
+    [place] = (line for line in status.stdout.splitlines() if line.startswith("  last good: "))
+    name, _, path = place.removeprefix("  last good: ").partition(", ")
+    assert name == "the original"
+    assert Path(path).read_bytes() == b"<html>404"
+    aside = damaged.parent / "history" / "damaged-raw.json"
+    assert f"damaged a.png: the record of raw was damaged; it was put aside at {aside}" in (
+        status.stderr
+    )
+    assert told(imgflow("status", "--json"))["damaged"] == [
+        {"key": "a.png", "version": "raw", "location": str(aside)}
+    ]
 
 
 # -- policy and doctor -----------------------------------------------------------------

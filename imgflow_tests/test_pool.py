@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pool_work
@@ -38,6 +40,29 @@ def test_a_dead_or_hanging_worker_costs_its_item_only() -> None:
     hanging = done["hang"].loss
     assert isinstance(hanging, Loss)
     assert "1.5 seconds" in hanging.message
+
+
+def test_a_lost_item_has_a_log_that_says_where_it_was_lost() -> None:
+    done = run([1, "complain and die", "hang", "hang in C", 2], timeout_s=1.5)
+    logs = {item: each.loss.log for item, each in done.items() if each.loss is not None}
+    assert "the decoder gave up" in logs["complain and die"]
+    assert "Segmentation fault" in logs["complain and die"]
+    assert "in read_what_is_not_there" in logs["complain and die"]
+    assert "in work" in logs["hang"]
+    assert "in wait_in_c" in logs["hang in C"]
+    assert "gave up" not in logs["hang"] + logs["hang in C"], "each item has a log of its own"
+    dead = done["complain and die"].loss
+    assert dead is not None
+    assert "Segmentation fault" in dead.message
+
+
+def test_what_a_healthy_worker_writes_to_stderr_comes_through(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run([1, "complain", 2])["complain"].result == 0
+    assert capfd.readouterr().err == "a warning of a C library\n"
+    assert list(tmp_path.iterdir()) == [], "no log is left behind"
 
 
 def test_an_exception_of_the_work_is_raised_and_ends_the_pool() -> None:

@@ -17,7 +17,7 @@ from imgflow.refresh import plan_refresh, retire
 from imgflow.store.keys import ImageKey
 from imgflow.watch import Arrivals, Index, index_file, look
 
-POLICY = "upscale: {max_scale: 1}\ndetext: {mode: none}\n"
+POLICY = "upscale: {max_scale: 1}\ndetext: {text: none}\n"
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_retiring_withdraws_and_keeps_lineage_and_comes_back(
     assert not published.exists()
     assert plan_refresh(home).retired == []
     assert retire(made[0], home) is None
-    assert overview(home.store.records(CATALOG)).waiting == []
+    assert overview(home.store.records(CATALOG), home.store.location).waiting == []
 
     drop("0.png", photo(0))
     assert plan_refresh(home).requests == {"changed": [made[0]]}

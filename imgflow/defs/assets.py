@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from imgflow.defs.alerts import outcome_tags
 from imgflow.defs.checks import check_specs
 from imgflow.defs.events import Stored, latest, report
 from imgflow.defs.orphans import process_tag
 from imgflow.defs.partitions import PHOTOS
 from imgflow.defs.resources import HomeResource, Progress
-from imgflow.home import Home
+from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Version
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def version_specs() -> list[dg.AssetSpec]:
     specs=version_specs(),
     check_specs=check_specs(),
     can_subset=True,
+    pool="gpu",
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=64),
 )
 def rescue(
@@ -89,16 +91,20 @@ def rescue(
     # Read once, before the first worker: what is made under a later policy is then stale, and
     # never the other way round.
     codes = _code_versions(order.home)
-    crashes, refused = [], []
+    crashes, refused, stopped = [], [], 0
     for passage in run_batch(keys, order):
         yield from _report(context, passage, order, codes)
         if passage.stopped or passage.held:
+            stopped += 1
             context.log.warning(_why(passage))
+        for damaged in order.home.store.damaged(CATALOG, passage.key):
+            context.log.warning(str(damaged))
         if passage.crash:
             crashes.append(_why(passage))
         if passage.missing:
             refused.append(f"{passage.key}: {passage.missing} is not made yet, select it as well")
         progress.passed(passage)
+    context.instance.add_run_tags(context.run.run_id, outcome_tags(len(keys), stopped))
     problems = [
         f"{len(each)} of {len(keys)} images {what}: " + "; ".join(each)
         for each, what in ((crashes, "crashed"), (refused, "could not be made"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from imgflow.lineage.record import Record, Verdict, Version
+from imgflow.lineage.record import ObjectRef, Reason, Record, Verdict, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,10 @@ class Waiting:
     """A photo that stopped.
 
     still_published: files that were published before are in place all the same.
+    last_good: the last version before it stopped; empty if there is none.
+    picture: where the picture lies that the photo stopped with: of that version, or else the
+    archived original. rejected: where what a gate refused lies. log: the traceback of a crash, or
+    what a worker that was lost has left. Empty if there is none.
     """
 
     key: str
@@ -24,6 +28,10 @@ class Waiting:
     message: str
     hint: str
     still_published: bool = False
+    last_good: str = ""
+    picture: str = ""
+    rejected: str = ""
+    log: str = ""
 
 
 @dataclass(slots=True)
@@ -44,8 +52,11 @@ class Overview:
         return {"counts": counts, "waiting": [asdict(each) for each in self.waiting]}
 
 
-def overview(records: Iterable[Record]) -> Overview:
-    """The overview of a catalog's records, which come image by image in the order of the line."""
+def overview(records: Iterable[Record], location: Callable[[ObjectRef], str]) -> Overview:
+    """The overview of a catalog's records, which come image by image in the order of the line.
+
+    location: where a person can open an object, as the store says.
+    """
     result = Overview()
     for _, group in groupby(records, key=lambda record: record.key):
         image = list(group)
@@ -54,16 +65,33 @@ def overview(records: Iterable[Record]) -> Overview:
         result.counts[place] = result.counts.get(place, 0) + 1
         waits = last.verdict.stops and last.verdict is not Verdict.RETIRED
         if waits and last.reason is not None:
-            reason = last.reason
-            in_place = any(record.renditions for record in image)
-            result.waiting.append(
-                Waiting(last.key, *place, reason.code, reason.message, reason.hint, in_place)
-            )
+            result.waiting.append(_waiting(image, last, last.reason, location))
     order = {str(version): at for at, version in enumerate(Version)}
     ordered = sorted(result.counts.items(), key=lambda item: (order[item[0][0]], item[0][1]))
     result.counts = dict(ordered)
     result.waiting.sort(key=lambda each: each.key)
     return result
+
+
+def _waiting(
+    image: list[Record], last: Record, reason: Reason, location: Callable[[ObjectRef], str]
+) -> Waiting:
+    """Why and where an image waits; `last` is where it stopped."""
+    before = image[: image.index(last)]
+    picture = before[-1].output if before else last.input
+    return Waiting(
+        key=last.key,
+        version=str(last.version),
+        verdict=str(last.verdict),
+        code=reason.code,
+        message=reason.message,
+        hint=reason.hint,
+        still_published=any(record.renditions for record in image),
+        last_good=str(before[-1].version) if before else "",
+        picture=location(picture) if picture else "",
+        rejected=location(last.rejected) if last.rejected else "",
+        log=reason.traceback,
+    )
 
 
 def _frontier(records: list[Record]) -> Record:

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,25 @@ from imgflow.errors import StoreError
 from imgflow.lineage.record import ObjectRef, Record, Version
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import SUFFIXES, sha256_hex
+
+_DAMAGED = "damaged-"
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A record file that could not be read and was set aside. key: empty where nothing says
+    which photo it was of."""
+
+    key: str
+    version: str
+    location: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key or 'a photo'}: the record of {self.version} was damaged; it was put aside "
+            f"at {self.location}, and the version is made again. Delete that file once you have "
+            "looked at it"
+        )
 
 
 class LocalStore:
@@ -99,14 +119,18 @@ class LocalStore:
         if not folder.is_dir():
             return
         for image in folder.iterdir():
-            # Without the models' validation, which would take most of the time.
-            for path in (image / f"{version}.json" for version in Version):
-                try:
-                    key = json.loads(path.read_bytes())["key"]
-                except (FileNotFoundError, ValueError, KeyError, TypeError):
-                    continue  # not made, or damaged: the next one names the image as well
+            key = _key_of(image)
+            if key:
                 yield ImageKey(key)
-                break
+
+    def damaged(self, catalog: str, key: ImageKey | None = None) -> Iterator[Damaged]:
+        """The records that were set aside, of one image or of all, until somebody deletes them."""
+        folder = self.root / "records" / catalog
+        images = [folder / key.digest] if key else sorted(folder.glob("*/"))
+        for image in images:
+            for path in sorted((image / "history").glob(f"{_DAMAGED}*.json")):
+                version = path.stem.removeprefix(_DAMAGED)
+                yield Damaged(key or _key_of(image), version, str(path))
 
     def _record_path(self, catalog: str, key: ImageKey, version: Version) -> Path:
         return self.root / "records" / catalog / key.digest / f"{version}.json"
@@ -202,6 +226,18 @@ def _read_checked(path: Path, sha256: str) -> bytes:
     return data
 
 
+def _key_of(image: Path) -> str:
+    """The key of the image whose records a folder holds; empty where none can be read."""
+    # Without the models' validation, which would take most of the time.
+    for path in (image / f"{version}.json" for version in Version):
+        try:
+            key: str = json.loads(path.read_bytes())["key"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            continue  # not made, or damaged: the next one names the image as well
+        return key
+    return ""
+
+
 def _current(path: Path) -> Record | None:
     """The record of a file, or None. One that is no record is set aside: its version is made
     again, and a person can look at what became of it."""
@@ -210,7 +246,7 @@ def _current(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except ValidationError:
-        damaged = path.parent / "history" / f"damaged-{path.name}"
+        damaged = path.parent / "history" / f"{_DAMAGED}{path.name}"
         damaged.parent.mkdir(exist_ok=True)
         path.replace(damaged)
         return None

@@ -150,6 +150,20 @@ def test_one_version_alone_is_made_from_the_recorded_ones_before(
     assert home.store.get_record(CATALOG, three[0], Version.RAW) == raw_before
 
 
+def test_a_damaged_record_is_told_in_the_log_of_the_run_that_makes_it_again(
+    home: Home, dagster: dg.DagsterInstance
+) -> None:
+    key = keys(home)[0]
+    launch([key], home, Progress())
+    path = home.root / "store" / "records" / CATALOG / key.digest / "raw.json"
+    path.write_bytes(b"{")
+    (run,) = launch([key], home, Progress())
+    told = [entry.user_message for entry in dagster.all_logs(run.run_id)]
+    (warning,) = [each for each in told if "damaged" in each]
+    assert str(key) in warning
+    assert str(path.parent / "history" / "damaged-raw.json") in warning
+
+
 def test_the_same_run_again_makes_nothing_anew(home: Home, dagster: dg.DagsterInstance) -> None:
     two = keys(home)[:2]
     launch(two, home, Progress())

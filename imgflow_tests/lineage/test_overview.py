@@ -5,8 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from imgflow.lineage.environment import environment
-from imgflow.lineage.overview import overview
+from imgflow.lineage.overview import Overview
+from imgflow.lineage.overview import overview as overview_of
 from imgflow.lineage.record import ObjectRef, Reason, Record, Rendition, Verdict, Version
+
+
+def overview(records: list[Record]) -> Overview:
+    return overview_of(records, lambda ref: f"/store/{ref.sha256}")
 
 
 def record(key: str, version: Version, verdict: Verdict, reason: Reason | None = None) -> Record:
@@ -74,6 +79,10 @@ def test_a_photo_waits_where_it_stopped_though_it_was_further_once() -> None:
         "message": "the file ends too early",
         "hint": "Upload it again",
         "still_published": False,
+        "last_good": "",
+        "picture": "",
+        "rejected": "",
+        "log": "",
     }
 
 
@@ -95,3 +104,21 @@ def test_a_waiting_photo_that_is_still_published_is_told_apart() -> None:
         ]
     )
     assert [each.still_published for each in found.waiting] == [True, False]
+
+
+def test_a_waiting_photo_names_what_a_person_needs() -> None:
+    def picture(name: str) -> ObjectRef:
+        return ObjectRef(sha256=name, media_type="image/png", size=1)
+
+    crashed = Reason(code="worker_died", message="its worker died", traceback="File x, line 1")
+    raw = record("a.png", RAW, Verdict.REPAIRED).model_copy(update={"output": picture("raw")})
+    stopped = record("a.png", DETEXTED, Verdict.QUARANTINED, crashed).model_copy(
+        update={"input": picture("raw"), "rejected": picture("bad")}
+    )
+    refused = record("b.png", RAW, Verdict.QUARANTINED, REASON).model_copy(
+        update={"input": picture("original")}
+    )
+    a, b = overview([raw, stopped, refused]).waiting
+    assert (a.last_good, a.picture, a.rejected) == ("raw", "/store/raw", "/store/bad")
+    assert a.log == "File x, line 1"
+    assert (b.last_good, b.picture, b.rejected, b.log) == ("", "/store/original", "", "")

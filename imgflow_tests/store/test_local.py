@@ -209,7 +209,26 @@ def test_a_damaged_record_is_set_aside_and_its_version_made_again(store: LocalSt
     torn = path.read_bytes()
     assert list(store.records("main")) == []
     assert store.get_record("main", ImageKey("a.jpg"), Version.RAW) is None
-    assert (path.parent / "history" / "damaged-raw.json").read_bytes() == torn
+    aside = path.parent / "history" / "damaged-raw.json"
+    assert aside.read_bytes() == torn
+
+
+def test_damaged_records_are_told_until_somebody_deletes_them(store: LocalStore) -> None:
+    for key in ("a.jpg", "b.jpg", "c.jpg"):
+        store.put_record(record(ImageKey(key)))
+    assert list(store.damaged("main")) == []
+    for key in ("a.jpg", "b.jpg"):
+        store._record_path("main", ImageKey(key), Version.RAW).write_bytes(b"{")
+        assert store.get_record("main", ImageKey(key), Version.RAW) is None
+    store.put_record(record(ImageKey("a.jpg")))  # made again
+    found = list(store.damaged("main"))
+    assert sorted((each.key, each.version) for each in found) == [("", "raw"), ("a.jpg", "raw")]
+    (ours,) = store.damaged("main", ImageKey("a.jpg"))
+    assert Path(ours.location).read_bytes() == b"{"
+    assert ours.location in str(ours)
+    assert list(store.damaged("main", ImageKey("c.jpg"))) == []
+    Path(ours.location).unlink()
+    assert len(list(store.damaged("main"))) == 1
 
 
 AWKWARD = [

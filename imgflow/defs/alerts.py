@@ -1,0 +1,205 @@
+"""Who is told: of runs that failed, and of many photos that need a person.
+
+A delivery that fails fails its tick, and the next tick sends it again: the cursor only moves on
+once an alert has arrived. (Dagster's own run-failure sensor moves on all the same, and the alert
+would be lost.)
+"""
+
+# No postponed annotations here: Dagster reads the sensors' signatures.
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from imgflow.alerts import Alert, Channel
+from imgflow.defs.partitions import known_keys
+from imgflow.defs.queue import keys_of
+from imgflow.defs.resources import HomeResource
+from imgflow.policy.policy import AlertSettings
+
+INTERVAL_S = 60
+REMIND_S = 24 * 3600
+"""A rate that stays too high is told again after so long."""
+_MAX_FAILURES = 50  # of one alert
+_MAX_NAMED = 5  # runs, and photos of a run, that an alert names
+_PAGE, _MAX_RUNS = 50, 500  # that the rate is taken of, at most
+_IMAGES, _STOPPED = "imgflow/images", "imgflow/stopped"
+
+
+def outcome_tags(images: int, stopped: int) -> dict[str, str]:
+    """The tags of a run that is done: its images, and how many of them need a person."""
+    return {_IMAGES: str(images), _STOPPED: str(stopped)}
+
+
+@dg.sensor(
+    name="run_failure_alert",
+    minimum_interval_seconds=INTERVAL_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells people of runs that failed: one alert for all since the last tick.",
+)
+def run_failure_alert(
+    context: dg.SensorEvaluationContext, home: HomeResource, alerts: dg.ResourceParam[Channel]
+) -> dg.SensorResult:
+    cursor = context.cursor or ""
+    if not cursor.isdigit():  # at first, what failed before is not told
+        latest = context.instance.fetch_run_status_changes(
+            dg.DagsterEventType.RUN_FAILURE, limit=1
+        ).records
+        cursor = str(latest[0].storage_id if latest else 0)
+        return dg.SensorResult(skip_reason="Runs that fail from now on are told", cursor=cursor)
+    events = context.instance.fetch_run_status_changes(
+        dg.RunStatusChangeRecordsFilter(
+            dg.DagsterEventType.RUN_FAILURE, after_storage_id=int(cursor)
+        ),
+        ascending=True,
+        limit=_MAX_FAILURES,
+    ).records
+    failed = _failures(context, [event.event_log_entry for event in events])
+    if failed:
+        settings = home.home().policy().alerts
+        _tell(context, alerts, _failure_alert(failed, settings), settings)
+    return dg.SensorResult(
+        skip_reason=f"{len(failed)} runs have failed since the last tick",
+        cursor=str(events[-1].storage_id) if events else cursor,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A run that failed, and why."""
+
+    run_id: str
+    photos: Sequence[str]
+    reason: str
+
+    def __str__(self) -> str:
+        named = ", ".join(self.photos[:_MAX_NAMED])
+        more = len(self.photos) - _MAX_NAMED
+        photos = f"{named} and {more} more" if more > 0 else named or "no photo"
+        return f"Run {self.run_id[:8]} ({photos}): {self.reason}"
+
+
+def _failures(
+    context: dg.SensorEvaluationContext, entries: Sequence[dg.EventLogEntry]
+) -> list[_Failed]:
+    """The runs of this code location among those that failed."""
+    if not entries:
+        return []
+    known = known_keys(context.instance)
+    position = {key: at for at, key in enumerate(known)}
+    found = []
+    for entry in entries:
+        run = context.instance.get_run_by_id(entry.run_id)
+        if run is not None and _is_ours(run, context):
+            found.append(_Failed(run.run_id, keys_of(run, known, position), _reason(entry)))
+    return found
+
+
+def _is_ours(run: dg.DagsterRun, context: dg.SensorEvaluationContext) -> bool:
+    """Whether a run is of this code location; one from a terminal is of none."""
+    here, origin = context.code_location_origin, run.remote_job_origin
+    if here is None or origin is None:
+        return True
+    return origin.repository_origin.code_location_origin.location_name == here.location_name
+
+
+def _reason(entry: dg.EventLogEntry) -> str:
+    """Why a run failed: what its step said of it, or else Dagster."""
+    event = entry.dagster_event
+    if event is None:
+        return entry.user_message
+    data = event.job_failure_data  # None where a run was marked as failed from outside
+    step = data.first_step_failure_event if data else None
+    if step is not None and step.step_failure_data.error is not None:
+        told = step.step_failure_data.user_failure_data
+        error = step.step_failure_data.error
+        # The outermost error only says that the op failed.
+        return (told.description if told else "") or (error.cause or error).message.strip()
+    if data and data.error is not None:
+        return data.error.message.strip()
+    return event.message or "no reason was given"
+
+
+def _failure_alert(failed: Sequence[_Failed], settings: AlertSettings) -> Alert:
+    lines = [str(each) for each in failed[:_MAX_NAMED]]
+    if len(failed) > _MAX_NAMED:
+        lines.append(f"and {len(failed) - _MAX_NAMED} more runs")
+    url = settings.dagster_url.rstrip("/")
+    photos = len({photo for each in failed for photo in each.photos})
+    hint = "The run's log says more; `imgflow status` names the photos that wait"
+    if len(failed) == 1:
+        title, link = f"Run {failed[0].run_id[:8]} failed", f"{url}/runs/{failed[0].run_id}"
+    else:
+        title, link = f"{len(failed)} runs failed", f"{url}/runs"
+    return Alert("run_failed", title, "\n".join([*lines, hint]), {"photos": photos}, link)
+
+
+@dg.sensor(
+    name="quarantine_rate_alert",
+    minimum_interval_seconds=INTERVAL_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells people when too many of the latest photos need a person (the policy's "
+    "`alerts` says how many): once, until it has become better, or for a day.",
+)
+def quarantine_rate_alert(
+    context: dg.SensorEvaluationContext, home: HomeResource, alerts: dg.ResourceParam[Channel]
+) -> dg.SensorResult:
+    settings = home.home().policy().alerts
+    images, stopped = _latest_images(context.instance, settings.quarantine_window)
+    told = f"{stopped} of the latest {images} images need a person"
+    if images < settings.quarantine_min_images:
+        return dg.SensorResult(skip_reason=f"{told}: too few to judge", cursor=context.cursor)
+    if stopped / images <= settings.quarantine_rate:
+        return dg.SensorResult(skip_reason=told, cursor="{}")
+    told_at = _told_at(context.cursor)
+    if time.time() - told_at < REMIND_S:
+        return dg.SensorResult(skip_reason=f"{told}: people know", cursor=context.cursor)
+    alert = Alert(
+        "quarantine_rate",
+        f"{stopped / images:.0%} of the photos need a person",
+        "Something may have changed for many photos at once: a supplier's files, the policy, an "
+        "engine. `imgflow status` says why each of them waits",
+        {"images": images, "stopped": stopped, "alert above": f"{settings.quarantine_rate:.0%}"},
+        f"{settings.dagster_url.rstrip('/')}/runs",
+    )
+    _tell(context, alerts, alert, settings)
+    return dg.SensorResult(skip_reason=told, cursor=json.dumps({"told_at": time.time()}))
+
+
+def _latest_images(instance: dg.DagsterInstance, window: int) -> tuple[int, int]:
+    """Images of the latest finished runs, and how many of them need a person. Whole runs, until
+    the window is full; what they did stands in their tags."""
+    finished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+    images, stopped, cursor = 0, 0, None
+    for _ in range(_MAX_RUNS // _PAGE):
+        runs = instance.get_runs(filters=finished, cursor=cursor, limit=_PAGE)
+        for run in runs:
+            images += int(run.tags.get(_IMAGES, 0))
+            stopped += int(run.tags.get(_STOPPED, 0))
+            if images >= window:
+                return images, stopped
+        if len(runs) < _PAGE:
+            break
+        cursor = runs[-1].run_id
+    return images, stopped
+
+
+def _told_at(cursor: str | None) -> float:
+    """When the rate was told, in seconds since 1970; 0 where it was not."""
+    try:
+        return float(json.loads(cursor or "{}").get("told_at", 0))
+    except (ValueError, TypeError, AttributeError):
+        return 0.0
+
+
+def _tell(
+    context: dg.SensorEvaluationContext, alerts: Channel, alert: Alert, settings: AlertSettings
+) -> None:
+    """Deliver an alert, or warn where nobody has said where to. Raises ImgflowError."""
+    if not alerts.send(alert, settings):
+        context.log.warning(
+            f"{alert}. Nobody was told: set the environment variable {settings.webhook_env} to a "
+            "webhook's address, and restart `imgflow dev`"
+        )
