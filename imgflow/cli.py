@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,9 +126,11 @@ def dev(
         sys.executable, "-W", "ignore", "-m", "dagster", "dev",
         "--workspace", str(workspace.absolute()), "--port", str(port), "--host", host,
     ]  # fmt: skip
-    # In Dagster's own folder, where its dagster.yaml is the one in force.
-    folder = environment["DAGSTER_HOME"]
-    raise typer.Exit(subprocess.call(command, env=environment, cwd=folder))  # noqa: S603
+    sys.stdout.flush()
+    # In Dagster's own folder, where its dagster.yaml is the one in force. In this very process, so
+    # that whoever ends it ends Dagster.
+    os.chdir(environment["DAGSTER_HOME"])
+    os.execve(sys.executable, command, environment)  # noqa: S606
 
 
 @app.command()
@@ -290,10 +292,13 @@ def status(as_json: Json = False) -> None:
     from imgflow.lineage.overview import overview
 
     home = Home.find()
-    found = overview(home.store.records(CATALOG))
+    found = overview(home.store.records(CATALOG), home.store.location)
+    damaged = list(home.store.damaged(CATALOG))
     if as_json:
-        _print_json(found.as_dict())
+        _print_json({**found.as_dict(), "damaged": [asdict(each) for each in damaged]})
         return
+    for each in damaged:
+        _complain("damaged", str(each))
     table = Table("version", "verdict", "photos")
     for (version, verdict), count in found.counts.items():
         table.add_row(version, verdict, str(count))
@@ -301,11 +306,17 @@ def status(as_json: Json = False) -> None:
         _say("No photo has been through the line yet. Next: imgflow ingest PATHS, imgflow run")
         return
     out.print(table)
-    for each in found.waiting:
-        text = f"{each.message}. {each.hint}" if each.hint else each.message
-        if each.still_published:
+    for photo in found.waiting:
+        text = f"{photo.message}. {photo.hint}" if photo.hint else photo.message
+        if photo.still_published:
             text += " (what was published before is still in place)"
-        _say(f"{each.key} at {each.version}: {text}", mark=f"[yellow]{each.verdict}[/yellow] ")
+        if photo.log:
+            text += ". Its log: imgflow status --json"
+        _say(f"{photo.key} at {photo.version}: {text}", mark=f"[yellow]{photo.verdict}[/yellow] ")
+        if photo.picture:
+            _say(f"  last good: {photo.last_good or 'the original'}, {photo.picture}")
+        if photo.rejected:
+            _say(f"  rejected: {photo.rejected}")
 
 
 @policy_app.command("show")
@@ -403,10 +414,13 @@ def detext(
     report: Annotated[
         Path | None, typer.Option(help="Write what was found in each photo, as JSON.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove text of the product as well.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Remove text from photos."""
+    """Remove overlaid text from photos, marks that claim rights included: you ask for it."""
     from imgflow.lineage.record import Version
     from imgflow.oneshot import Task, text_report
     from imgflow.policy.manifest import Manifest
@@ -415,7 +429,8 @@ def detext(
         raise ImgflowError(
             "report_name", f"the report {printable(report)} must be named .json", hint="Rename it"
         )
-    task = Task(_until(Version.DETEXTED), _policy(text="all"), Manifest())
+    text = "all" if everything else "overlays"
+    task = Task(_until(Version.DETEXTED), _policy(text=text), Manifest())
     results = _repair(source, target, task, overwrite, as_json)
     if report is not None:
         found = [text_report(each) for each in results]
@@ -474,7 +489,7 @@ def upscale(
 def _policy(*, text: str) -> Policy:
     """The policy in force, but for which text is removed: all or none."""
     policy = Home.find().policy()
-    return policy.model_copy(update={"detext": policy.detext.model_copy(update={"mode": text})})
+    return policy.model_copy(update={"detext": policy.detext.model_copy(update={"text": text})})
 
 
 def _asked(step: dict[str, Any]) -> Manifest:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,12 @@ _HINTS = {
     errno.EACCES: "Write to a folder that belongs to you, or change its permissions",
     errno.EROFS: "Write to another disk: this one can only be read",
 }
+
+
+# Of `replacing` and of the store.
+_HALF_WRITTEN = re.compile(r"\.\d+\.part|\.writing-.*")
+ABANDONED_S = 24 * 3600.0
+"""A half-written file that nobody has touched for so long has no writer any more."""
 
 
 @contextmanager
@@ -40,6 +48,20 @@ def replacing(target: Path) -> Iterator[Path]:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sweep(root: Path) -> int:
+    """Delete what killed writers left half-written below `root`; returns how many files it was."""
+    swept = 0
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder, name) for name in names if _HALF_WRITTEN.fullmatch(name)):
+            try:
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
+                    swept += 1
+            except OSError:  # finished in this moment, or not ours to delete
+                continue
+    return swept
 
 
 def printable(path: os.PathLike[str] | str) -> str:

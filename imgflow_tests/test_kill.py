@@ -29,7 +29,7 @@ from imgflow.store.store import sha256_hex
 IMAGES = 9
 POLICY = """
 upscale: {max_scale: 1, sharpen_below: 0}
-detext: {mode: none}
+detext: {text: none}
 renditions: [{name: web, long_side: 48}]
 run: {workers: 2}
 retries: {budget: 1, backoff_s: 0.01}

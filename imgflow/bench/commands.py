@@ -6,6 +6,9 @@ import json
 import statistics
 import subprocess
 import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -15,6 +18,10 @@ from rich.table import Table
 
 app = typer.Typer(help="Measure what the README claims.", no_args_is_help=True)
 out = Console()
+
+# A batch of 64, from the drop until it is published.
+_DROP_TARGET_S = 120.0
+_EXAMPLES = 10
 
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last.")]
 
@@ -142,4 +149,101 @@ def sensor(
     if as_json:
         print(json.dumps(line(ticks)))
     if found - doubled != files or doubled:
+        raise typer.Exit(1)
+
+
+@app.command()
+def drop(
+    images: Annotated[int, typer.Option(min=1, help="Photos, a third of them with text.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Seconds from a drop into the upload folder until all is published, services included."""
+    from imgflow.bench.drop import as_json as line
+    from imgflow.bench.drop import bench_drop
+
+    with Console(stderr=True).status("") as status:
+        drops = bench_drop(images, status.update)
+    table = Table("seconds after the drop", *(each.what for each in drops))
+    for name in ("services_up", "noticed", "run_started", "first_published", "all_done"):
+        table.add_row(name.replace("_", " "), *(f"{getattr(each, name):.1f}" for each in drops))
+    out.print(table)
+    for each in drops:
+        out.print(f"{each.what}: {each.published} published, {each.stopped} stopped")
+    if as_json:
+        print(json.dumps(line(drops)))
+    if max(each.all_done for each in drops) > _DROP_TARGET_S:
+        raise typer.Exit(1)
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.5, help="How long there is trouble.")] = 30,
+    seed: Annotated[int, typer.Option(help="Of the trouble.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option(help="An empty folder to work in, which is kept.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The line in service under uploads, backfills, refreshes and kills; then all must be right."""
+    from imgflow.bench.soak import as_json as line
+    from imgflow.bench.soak import bench_soak
+
+    started = time.monotonic()
+    err = Console(stderr=True)
+
+    def told(what: str) -> None:
+        err.print(f"{time.monotonic() - started:7.1f} s  {what}", highlight=False)
+
+    result = bench_soak(minutes, seed, folder, told)
+    done = Table("injected", "times", title=f"{result.seconds / 60:.1f} minutes, seed {seed}")
+    for what, count in sorted(result.injected.items()):
+        done.add_row(what, str(count))
+    out.print(done)
+    found = Table("found", "count", "wrong", title=f"after {result.drain_seconds:.0f} s of drain")
+    for each in result.findings:
+        found.add_row(each.what, str(each.count), str(len(each.wrong)))
+    out.print(found)
+    for outcome, count in result.outcomes.most_common():
+        out.print(f"{count} {outcome}", highlight=False)
+    for wrong in (wrong for each in result.findings for wrong in each.wrong[:_EXAMPLES]):
+        out.print(wrong, markup=False, highlight=False, soft_wrap=True)
+    if result.left:
+        out.print(f"did not come to rest: {result.left}", markup=False, highlight=False)
+    if as_json:
+        print(json.dumps(line(result), ensure_ascii=False))
+    if result.mismatches:
+        raise typer.Exit(1)
+
+
+@app.command()
+def text(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos that no training saw.")],
+    cases: Annotated[int, typer.Option(min=1, help="With an overlay, and as many without.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same cases.")] = 0,
+    fonts: Annotated[Path, typer.Option(help="Where the fonts are.")] = Path("/usr/share/fonts"),
+    worst: Annotated[
+        Path | None, typer.Option(help="A folder for a picture of the worst twenty.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Text removal held against the truth: what is cleaned, what slips by, what is wiped off."""
+    from imgflow.bench.text.cases import find_sources
+    from imgflow.bench.text.report import summary, tables
+    from imgflow.bench.text.run import bench_text
+    from imgflow.bench.text.worst import write_worst
+
+    sources = find_sources(photos, fonts, seed)
+    with TemporaryDirectory(prefix="imgflow-bench-") as folder:
+        pictures = Path(folder) if worst else None
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("cases", total=2 * cases + 1)
+            found = bench_text(sources, cases, lambda: progress.advance(task), pictures=pictures)
+        figures = summary(found)
+        for part in tables(figures):
+            out.print(part)
+        if worst and pictures:
+            out.print(f"the worst: {write_worst(found, sources, pictures, worst)}")
+    if as_json:
+        print(json.dumps(figures))
+    if found.lost:
         raise typer.Exit(1)

@@ -1,17 +1,29 @@
 """Runs whose process is gone. Whoever started them was killed too, so nobody marked them as failed.
 
 Dagster's run monitoring cannot tell: its default launcher knows of no process. Such a run would
-count as started for ever, and with one run at a time it would hold up the queue.
+count as started for ever, and with one run at a time it would hold up the queue; so would one that
+was killed before it could say its process, or that nobody came to start.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import time
 
 import dagster as dg
 
 _PROCESS = "imgflow/process"
+_UNDER_WAY = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+START_S = 300.0
+"""How long a run may take from one step of its start to the next: until it says its process."""
+# A run that waits since before, because nothing was running, gets its time too.
+_LOADED = time.time()
 
 
 def process_tag() -> dict[str, str]:
@@ -20,16 +32,26 @@ def process_tag() -> dict[str, str]:
 
 
 def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
-    """Mark the started runs of this machine whose process is gone as failed; returns their ids."""
-    started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    orphans = [run for run in started if _is_gone(run.tags.get(_PROCESS, ""))]
+    """Mark runs whose process is gone, or never came to work, as failed; returns their ids."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY))
+    orphans = [record.dagster_run for record in records if _is_orphan(record)]
     for run in orphans:
-        instance.report_run_failed(
-            run,
-            "The run's process was killed. What it had made is kept: "
-            "run the photos again, and the rest is made",
-        )
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, "The run's process is gone")
+        else:
+            instance.report_run_failed(
+                run,
+                "The run's process was killed. What it had made is kept: "
+                "run the photos again, and the rest is made",
+            )
     return [run.run_id for run in orphans]
+
+
+def _is_orphan(record: dg.RunRecord) -> bool:
+    name = record.dagster_run.tags.get(_PROCESS)
+    if name is not None:
+        return _is_gone(name)
+    return time.time() - max(record.update_timestamp.timestamp(), _LOADED) > START_S
 
 
 def _is_gone(name: str) -> bool:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from imgflow.defs.requests import RANGE_END, RANGE_START, Batch
 
-_NOT_ENDED = [
+NOT_ENDED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -24,7 +24,7 @@ def keys_in_flight(instance: dg.DagsterInstance, known: Sequence[str]) -> set[st
     """The images of all runs that have not ended. known: all partition keys in Dagster's order."""
     found: set[str] = set()
     position = {key: at for at, key in enumerate(known)}
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=_NOT_ENDED)):
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=NOT_ENDED)):
         found.update(keys_of(run, known, position))
     return found
 

@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads the schedule's signature.
 import json
+import os
 from datetime import UTC
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from imgflow.defs.queue import keys_in_flight, run_request
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import HomeResource
 
-REFRESH_CRON = "*/5 3-4 * * *"
+REFRESH_CRON = os.environ.get("IMGFLOW_REFRESH_CRON") or "*/5 3-4 * * *"
 """When the catalog is compared. Its first tick of a day begins, the later ones go on where that
 stopped, until all of it is done."""
 MAX_KEYS = 5_000
@@ -33,6 +34,7 @@ BUDGET_S = 40.0
 def catalog_refresh(
     context: dg.ScheduleEvaluationContext, home: HomeResource
 ) -> list[dg.RunRequest] | dg.SkipReason:
+    from imgflow.files import sweep
     from imgflow.refresh import plan_refresh, retire
 
     found_home = home.home()
@@ -51,8 +53,11 @@ def catalog_refresh(
     )
     for key in plan.retired:
         retire(key, found_home)
-    for problem in plan.problems if not after else ():
-        context.log.warning(problem)
+    if not after:
+        for problem in plan.problems:
+            context.log.warning(problem)
+        if swept := sweep(found_home.root):
+            context.log.info(f"{swept} half-written files of killed writers deleted")
     told = plan.summary() + (f"; goes on after {plan.after}" if plan.after else "")
     context.log.info(told)
     for keys in plan.requests.values():

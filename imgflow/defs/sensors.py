@@ -3,6 +3,10 @@
 # No postponed annotations here: Dagster reads the sensor's signature.
 import hashlib
 import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -10,13 +14,17 @@ import dagster as dg
 from imgflow.defs.jobs import rescue_job
 from imgflow.defs.orphans import fail_orphans
 from imgflow.defs.partitions import PHOTOS, known_keys
-from imgflow.defs.queue import keys_in_flight, run_request, with_new
+from imgflow.defs.queue import keys_in_flight, keys_of, run_request, with_new
+from imgflow.defs.reported import unreported
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import HomeResource
+from imgflow.home import Home
 
 INTERVAL_S = 30
 MAX_KEYS = 5_000
 """Most photos that a tick requests. (Dagster adds at most 25,000 partitions a tick.)"""
+_MAX_ENDED = 50
+"""Most runs that a tick looks at, of those that ended before their time."""
 BUDGET_S = 10.0
 """How long a tick compares photos with their records."""
 
@@ -43,19 +51,20 @@ def upload_sensor(
     if found_home.catalog_changed_within(STABLE_S):
         return dg.SkipReason(f"{found_home.catalog_file} is still being written")
     order = Order(found_home, run_id="")
-    before = _cursor(context.cursor)
+    before, began = _cursor(context.cursor), time.time()
     tick = before.get("tick", 0) + 1
     path = index_file(found_home)
     # A cursor that was reset: everything is compared anew.
     index = Index.load(path) if before else Index()
     entries = dict(index.entries)
     known = known_keys(context.instance)
+    in_flight = keys_in_flight(context.instance, known)
     arrivals = look(
         found_home,
         order.line(),
         index,
         tick=tick,
-        in_flight=keys_in_flight(context.instance, known),
+        in_flight=in_flight,
         max_keys=MAX_KEYS,
         budget_s=BUDGET_S,
     )
@@ -77,13 +86,29 @@ def upload_sensor(
         for why, keys in (("new", arrivals.new), ("changed", arrivals.changed))
         for batch in batches([str(key) for key in keys], after, _batch_size(order))
     ]
+    unshown = _unshown(context.instance, found_home, before, known, in_flight)
+    again = [key for key in unshown.keys if key not in arrivals.tokens]
+    requests += [
+        run_request(batch, f"report-{began:.0f}-{batch.keys[0]}", "not shown")
+        for batch in batches(again, after, _batch_size(order))
+    ]
     told = (
         f"{arrivals.photos} photos: {len(arrivals.new)} new, {len(arrivals.changed)} changed, "
         f"{arrivals.unstable} still being written, {arrivals.busy} in a run, "
         f"{arrivals.left} left for the next tick"
     )
+    if again:
+        told += f", {len(again)} made by a run that ended before it could say so"
     context.log.info(told)
-    cursor = json.dumps({"tick": tick, "photos": arrivals.photos, "notices": notices})
+    cursor = json.dumps(
+        {
+            "tick": tick,
+            "photos": arrivals.photos,
+            "notices": notices,
+            "began": began,
+            "ended": unshown.runs,
+        }
+    )
     if not requests:
         return dg.SensorResult(skip_reason=told, cursor=cursor)
     missing = after[len(known) :]
@@ -91,6 +116,40 @@ def upload_sensor(
         run_requests=requests,
         dynamic_partitions_requests=[PHOTOS.build_add_request(missing)] if missing else [],
         cursor=cursor,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unshown:
+    """Photos that are made and that Dagster does not show. runs: those to look at again, as some
+    of their photos are in another run just now."""
+
+    keys: list[str]
+    runs: list[str]
+
+
+def _unshown(
+    instance: dg.DagsterInstance,
+    home: Home,
+    before: Mapping[str, Any],
+    known: Sequence[str],
+    in_flight: Collection[str],
+) -> _Unshown:
+    """What runs that ended before their time since the last tick have made and not reported."""
+    since = datetime.fromtimestamp(before.get("began", 0.0), UTC)
+    statuses = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    runs = [
+        *instance.get_runs(dg.RunsFilter(statuses=statuses, updated_after=since), limit=_MAX_ENDED),
+        *filter(None, map(instance.get_run_by_id, before.get("ended", []))),
+    ]
+    position = {key: at for at, key in enumerate(known)}
+    missing: dict[str, list[str]] = {
+        run.run_id: unreported(instance, home.store, keys_of(run, known, position)) for run in runs
+    }
+    wanted = dict.fromkeys(key for keys in missing.values() for key in keys)
+    return _Unshown(
+        keys=[key for key in wanted if key not in in_flight],
+        runs=[run for run, keys in missing.items() if any(key in in_flight for key in keys)],
     )
 
 

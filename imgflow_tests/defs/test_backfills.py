@@ -185,7 +185,7 @@ def line(service: tuple[Service, Backfill]) -> Service:
 
 def policy(home: Home, web: int) -> None:
     home.policy_file.write_text(
-        "upscale: {max_scale: 1, sharpen_below: 0}\ndetext: {mode: none}\nrun: {workers: 1}\n"
+        "upscale: {max_scale: 1, sharpen_below: 0}\ndetext: {text: none}\nrun: {workers: 1}\n"
         f"renditions: [{{name: web, long_side: {web}}}]\n"
     )
 

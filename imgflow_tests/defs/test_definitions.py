@@ -76,7 +76,7 @@ def test_a_code_version_names_the_stage_and_its_engines() -> None:
     code = graph.get(dg.AssetKey("detexted")).code_version
     assert code is not None
     assert "rapidocr" in code
-    assert "telea" in code
+    assert "imgflow-eraser" in code
 
 
 @pytest.mark.parametrize("job", ["rescue_photos"])

@@ -17,7 +17,7 @@ from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Verdict, Version
 from imgflow.store.keys import ImageKey
 
-POLICY = "upscale: {max_scale: 1}\ndetext: {mode: none}\nrun: {workers: 1, batch_size: 3}\n"
+POLICY = "upscale: {max_scale: 1}\ndetext: {text: none}\nrun: {workers: 1, batch_size: 3}\n"
 NIGHT = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
 

@@ -1,6 +1,7 @@
 """The upload sensor on a real instance: what a tick asks for, over several ticks."""
 
 import json
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgflow.batch import Order
+from imgflow.chain import rescue
 from imgflow.definitions import line_definitions
 from imgflow.defs import sensors
 from imgflow.defs.launch import instance
 from imgflow.defs.partitions import add_keys, known_keys
 from imgflow.defs.queue import keys_of
+from imgflow.defs.reported import unreported
 from imgflow.defs.resources import HomeResource
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Verdict, Version
@@ -27,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     found = Home(tmp_path / "data")
     found.uploads.root.mkdir(parents=True)
     found.policy_file.write_text(
-        "upscale: {max_scale: 1}\ndetext: {mode: none}\nrun: {workers: 1, batch_size: 4}\n"
+        "upscale: {max_scale: 1}\ndetext: {text: none}\nrun: {workers: 1, batch_size: 4}\n"
     )
     return found
 
@@ -289,3 +293,45 @@ def test_the_index_may_be_deleted(home: Home, daemon: Daemon) -> None:
     daemon.execute(request)
     index_file(home).unlink()
     assert daemon.tick() == []
+
+
+def test_what_a_killed_run_made_and_did_not_report_is_requested_again(
+    daemon: Daemon, home: Home
+) -> None:
+    """Its record is there, so nothing is made again; without the run, Dagster would never know."""
+    upload(home, "a.png")
+    upload(home, "b.png", shade=1)
+    (request,) = daemon.tick()
+    rescue(ImageKey("a.png"), Order(home, run_id="killed").line())
+    rescue(ImageKey("b.png"), Order(home, run_id="killed").line())
+    killed = dg.DagsterRun(
+        "rescue_photos",
+        status=dg.DagsterRunStatus.STARTED,
+        run_config=request.run_config,
+        tags={**request.tags, "imgflow/process": f"{platform.node()}/1:1"},
+    )
+    daemon.instance.add_run(killed)
+
+    (again,) = daemon.tick()
+    assert again.tags["imgflow/why"] == "not shown"
+    daemon.queue([again])
+    assert daemon.tick() == [], "they are on their way"
+    records = list(home.store.records(CATALOG))
+    assert daemon.execute(again).success
+    for version in Version:
+        shown = daemon.instance.get_materialized_partitions(dg.AssetKey(str(version)))
+        assert shown == {"a.png", "b.png"}
+    assert list(home.store.records(CATALOG)) == records
+    assert daemon.tick() == []
+
+
+def test_a_later_making_that_was_not_reported_is_found_by_its_data_version(
+    daemon: Daemon, home: Home
+) -> None:
+    upload(home, "a.png")
+    for request in daemon.tick():
+        daemon.execute(request)
+    assert unreported(daemon.instance, home.store, ["a.png"]) == []
+    upload(home, "a.png", shade=3)
+    rescue(ImageKey("a.png"), Order(home, run_id="killed").line())
+    assert unreported(daemon.instance, home.store, ["a.png"]) == ["a.png"]

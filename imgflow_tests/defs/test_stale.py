@@ -161,7 +161,7 @@ def test_a_route_decides_with_its_engines_settings_and_condition() -> None:
 
     before = texts()
     assert "biharmonic" in before[DETEXTED]
-    assert "telea" in before[DETEXTED]
+    assert "imgflow-eraser" in before[DETEXTED]
     assert changed(name="other") == []
     assert changed(when={"asset_type": "hero"}) == [DETEXTED, INPAINTED, UPSCALED, PUBLISHED]
     assert changed(set={**POLICY["routes"][0]["set"], "raw": {"keep_16_bit": True}}) == [*Version]
