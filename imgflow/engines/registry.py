@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from imgflow.engines.spec import Filler, TextDetector, Upscaler
+from imgflow.engines.spec import Eraser, Filler, TextDetector, Upscaler
 from imgflow.errors import EngineUnavailable
 
 
@@ -23,6 +23,7 @@ class Engines:
         self._text_detectors: dict[str, Callable[[], TextDetector]] = {
             "rapidocr": lambda: _rapidocr(threads)
         }
+        self._erasers: dict[str, Callable[[], Eraser]] = {"eraser": lambda: _eraser(threads)}
         self._fillers: dict[str, Callable[[], Filler]] = {
             "telea": lambda: _opencv_fill("telea"),
             "navier-stokes": lambda: _opencv_fill("navier-stokes"),
@@ -33,6 +34,10 @@ class Engines:
             "unsharp": _unsharp,
         }
         self._made: dict[tuple[str, ...], Any] = {}
+
+    def register_eraser(self, name: str, make: Callable[[], Eraser]) -> None:
+        self._erasers[name] = make
+        self._forget("eraser", name)
 
     def register_filler(self, name: str, make: Callable[[], Filler]) -> None:
         self._fillers[name] = make
@@ -50,6 +55,10 @@ class Engines:
         """Raises EngineUnavailable for a name that is not registered."""
         make = _find(self._text_detectors, name, "text detector")
         return self._make(("text_detector", name), make)
+
+    def eraser(self, name: str) -> Eraser:
+        """Raises EngineUnavailable for a name that is not registered."""
+        return self._make(("eraser", name), _find(self._erasers, name, "eraser"))
 
     def filler(self, name: str) -> Filler:
         """Raises EngineUnavailable for a name that is not registered."""
@@ -87,6 +96,12 @@ def _rapidocr(threads: int) -> TextDetector:
     from imgflow.engines.rapidocr import RapidOcrDetector
 
     return RapidOcrDetector(threads=threads)
+
+
+def _eraser(threads: int) -> Eraser:
+    from imgflow.engines.eraser import NeuralEraser
+
+    return NeuralEraser(threads=threads)
 
 
 def _opencv_fill(name: str) -> Filler:

@@ -17,7 +17,15 @@ class EngineSpec:
 
     name: str
     """What the policy calls it."""
-    kind: Literal["text_detector", "object_detector", "filler", "upscaler", "generator"]
+    kind: Literal[
+        "text_detector",
+        "text_judge",
+        "object_detector",
+        "eraser",
+        "filler",
+        "upscaler",
+        "generator",
+    ]
     model_id: str
     """The method or model, with its version."""
     licence: str
@@ -61,6 +69,38 @@ class TextDetector(Protocol):
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[TextRegion]:
         """Regions of text in (H, W, 3) uint8 sRGB, in reading order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Strokes of drawn text.
+
+    mask: (H, W) uint8, 255 on text, fringe and shadow included. confidence: 0..1.
+    """
+
+    mask: NDArray[np.uint8]
+    confidence: float
+
+
+class Eraser(Protocol):
+    """Finds the strokes of drawn text, and recovers what is under them.
+
+    pixels: (H, W, 3) uint8 or uint16 sRGB. region: (H, W) uint8, 255 where text may be.
+    """
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
+        """The strokes within `region`."""
+
+    def restore(
+        self,
+        pixels: NDArray[np.generic],
+        region: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+    ) -> NDArray[np.generic]:
+        """(H, W, 3) of the photo's dtype, clean under `mask`, and of no meaning elsewhere."""
 
 
 class Filler(Protocol):

@@ -78,11 +78,18 @@ class EngineStamp(_Model):
 
 
 class TextRegion(_Model):
-    """Text found in a photo: polygon of [x, y] in pixels, what it reads, confidence 0..1."""
+    """Text found in a photo: polygon of [x, y] in pixels, what it reads, confidence 0..1.
+
+    kind: put over the photo, or part of what it shows; None: not judged, or not sure.
+    score: probability of an overlay; None: not judged. reasons: what speaks for that, in words.
+    """
 
     polygon: list[list[float]]
     text: str
     confidence: float
+    kind: Literal["overlay", "product"] | None = None
+    score: float | None = None
+    reasons: list[str] = Field(default_factory=list)
 
 
 class Operation(_Model):

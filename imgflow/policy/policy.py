@@ -119,11 +119,20 @@ class RawSettings(Settings):
 class DetextSettings(Settings):
     """How overlaid text is found and removed."""
 
-    mode: Literal["all", "none"] = Field(
-        "all", description="all: remove all text; none: only what a manifest asks for"
+    text: Literal["overlays", "all", "none"] = Field(
+        "overlays",
+        description="overlays: remove what was put over the photo, not what is printed on the "
+        "product; all: remove all text; none: only what a manifest asks for",
+    )
+    own_marks: list[Annotated[Line, Field(min_length=2)]] = Field(
+        default_factory=list,
+        description="marks that are yours: removed though they claim rights",
     )
     detector: Line = Field("rapidocr", description="text detector engine")
-    fill: Line = Field("telea", description="fill engine")
+    eraser: Line = Field("eraser", description="engine that finds strokes and takes them off")
+    fill: Line = Field(
+        "eraser", description="what fills the strokes: the eraser itself, or a fill engine"
+    )
     min_confidence: float = Field(0.6, ge=0, le=1, description="least OCR confidence")
     mask_confidence: float = Field(
         0.38, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
@@ -134,6 +143,13 @@ class DetextSettings(Settings):
     context: int = Field(32, ge=4, le=1024, description="pixels around a hole that a fill sees")
     feather: int = Field(2, ge=0, le=64, description="pixels over which a fill is joined")
     gates: RepairGates = RepairGates()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "mode" in given:
+            raise ValueError("'mode' is called 'text' now: overlays, all or none")
+        return given
 
 
 class InpaintSettings(Settings):
@@ -194,6 +210,37 @@ class RefreshSettings(Settings):
     retire_missing: bool = Field(
         False, description="withdraw photos that are gone from the upload folder"
     )
+
+
+class AlertSettings(Settings):
+    """Who is told when the line needs a person. The webhook's address is a secret: it stands in
+    an environment variable, never in the policy."""
+
+    webhook_env: str = Field(
+        "IMGFLOW_WEBHOOK",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$",
+        description="environment variable with the webhook's address",
+    )
+    format: Literal["json", "slack"] = Field("json", description="what the webhook understands")
+    timeout_s: float = Field(5.0, gt=0, le=15, description="longest wait for the webhook")
+    dagster_url: Line = Field(
+        "http://127.0.0.1:3000",
+        pattern=r"^https?://",
+        description="where the Dagster UI is, for links",
+    )
+    quarantine_rate: float = Field(
+        0.2, ge=0, le=1, description="share of images needing a person above which people are told"
+    )
+    quarantine_window: int = Field(
+        200, ge=1, le=5000, description="latest images that the share is taken of"
+    )
+    quarantine_min_images: int = Field(20, ge=1, description="fewer images tell nothing")
+
+    @model_validator(mode="after")
+    def _enough_fit_into_the_window(self) -> AlertSettings:
+        if self.quarantine_min_images > self.quarantine_window:
+            raise ValueError("quarantine_min_images must not be more than quarantine_window")
+        return self
 
 
 # Told apart by form, so that a wrong value is explained once and not for each of the two.
@@ -287,6 +334,7 @@ class Policy(Settings):
     retries: RetrySettings = RetrySettings()
     run: RunSettings = RunSettings()
     refresh: RefreshSettings = RefreshSettings()
+    alerts: AlertSettings = AlertSettings()
     routes: list[Route] = Field(default_factory=lambda: list(_DEFAULT_ROUTES))
 
     @model_validator(mode="after")
@@ -299,7 +347,7 @@ class Policy(Settings):
                 raise ValueError(f"two {kind}s have the same name: {sorted(names)}")
         for route in self.routes:
             # A route that could not be applied is found now, not when its first image comes.
-            if forbidden := set(route.set) & {"version", "routes", "run", "refresh"}:
+            if forbidden := set(route.set) & {"version", "routes", "run", "refresh", "alerts"}:
                 raise ValueError(f"route '{route.name}' cannot set {sorted(forbidden)}")
             try:
                 with_route(self, route)

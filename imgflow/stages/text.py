@@ -1,4 +1,4 @@
-"""Which text in a photo is to go: found by OCR, asked for by policy or manifest."""
+"""Which text in a photo is to go: found by OCR, judged, asked for by policy or manifest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.engines.origin import judge, judge_spec
 from imgflow.engines.spec import TextDetector
 from imgflow.imaging.masks import Box, polygon_box
+from imgflow.imaging.repeats import missed_copies, same_mark
 from imgflow.lineage.record import TextRegion
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
+from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
 
 # A detector reads single letters into any texture; a stamp has at least two.
@@ -26,6 +29,12 @@ _MIN_CHARACTERS = 2
 _MAX_AREA = 0.6
 # Text is found best when the photo's short side has about this many pixels.
 _CLOSE_LOOK_SIDE = 480
+
+# Copies of a mark from which it counts as repeated without more being found.
+_TILED = 3
+# Degrees between two copies of one mark.
+_TURNED = 6.0
+_COPY = "looks like the other copies"
 
 _WORDING = {
     "date-stamp": re.compile(r"\d[\d\s.,:/'’年月日-]{3,}\d"),
@@ -43,23 +52,82 @@ class Unwanted:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """unwanted: regions to remove. unanswered: the manifest's steps that found no text."""
+    """What is to go, and what only a person can decide.
+
+    unwanted: regions to remove.
+    unanswered: the manifest's steps that found no text.
+    uncertain: regions of which nobody can tell whether they are overlays; not among the unwanted.
+    claimed: those of the unwanted that claim rights, where no person and no list of own marks
+    speaks for them.
+    """
 
     unwanted: tuple[Unwanted, ...]
     unanswered: tuple[RemoveText, ...]
+    uncertain: tuple[TextRegion, ...] = ()
+    claimed: tuple[TextRegion, ...] = ()
 
 
 def detect_text(picture: Picture, job: Job, detector: TextDetector) -> list[TextRegion]:
-    """All text in a picture; kept by input and detector, so that it is detected only once."""
-    identity = f"{picture.ref.sha256}|{detector.spec.code_version}"
+    """All text in a picture, judged. Kept by input, detector and judge: looked for only once."""
+    identity = "|".join([picture.ref.sha256, detector.spec.code_version, judge_spec().code_version])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     cached = job.store.get_cached("text", digest)
     if cached is not None:
         return [TextRegion.model_validate(each) for each in json.loads(cached)]
-    regions = detector.detect(picture.view)
+    regions = with_copies(picture.view, judge(picture.view, detector.detect(picture.view)))
     data = json.dumps([region.model_dump() for region in regions]).encode()
     job.store.put_cached("text", digest, data)
     return regions
+
+
+def with_copies(view: NDArray[np.uint8], regions: Sequence[TextRegion]) -> list[TextRegion]:
+    """The regions, and the copies of repeated overlays that the detector missed.
+
+    All readings of one mark are believed as much as the clearest of them, garbled ones too.
+    """
+    found = list(regions)
+    left = [number for number, region in enumerate(regions) if region.kind == "overlay"]
+    while left:
+        first = max(left, key=lambda number: regions[number].confidence)
+        group = [number for number in left if _one_mark(regions[first], regions[number])]
+        left = [number for number in left if number not in group]
+        if len(group) < 2:
+            continue
+        # The clearest copy is the pattern that the others are looked for with.
+        group = [first, *(number for number in group if number != first)]
+        known = [np.array(regions[number].polygon, np.float32) for number in group]
+        missed = missed_copies(view, known)
+        if not missed and len(group) < _TILED:
+            continue
+        best = regions[first]
+        reason = f"repeated {len(group) + len(missed)} times"
+        reasons = [reason, *(each for each in best.reasons if not each.startswith("repeated"))]
+        for number in group:
+            found[number] = regions[number].model_copy(
+                update={"confidence": best.confidence, "reasons": reasons}
+            )
+        found += [
+            best.model_copy(
+                update={"polygon": polygon.round(1).tolist(), "reasons": [reason, _COPY]}
+            )
+            for polygon in missed
+        ]
+    return found
+
+
+def _one_mark(one: TextRegion, other: TextRegion) -> bool:
+    """Whether two regions may be copies of one mark: as large, as turned, and read alike."""
+    if one is other:
+        return True
+    (_, sides, angle), (_, others, turned) = (
+        cv2.minAreaRect(np.array(each.polygon, np.float32)) for each in (one, other)
+    )
+    apart = abs(angle - turned) % 90
+    return (
+        same_mark(one.text, other.text)
+        and min(apart, 90 - apart) < _TURNED
+        and 0.7 < min(sides) / max(min(others), 1) < 1.4
+    )
 
 
 def select_unwanted(
@@ -82,11 +150,31 @@ def select_unwanted(
             unwanted[id(region)] = Unwanted(region, job.requester)
         if not named:
             unanswered.append(step)
-    if settings.mode == "all" and not steps:
-        for region in regions:
-            if is_text(region, view.shape[:2], settings) and not _is_kept(region, view, settings):
-                unwanted.setdefault(id(region), Unwanted(region, "policy"))
-    return Selection(tuple(unwanted.values()), tuple(unanswered))
+    if steps or settings.text == "none":
+        return Selection(tuple(unwanted.values()), tuple(unanswered))
+    free = [
+        region
+        for region in regions
+        if is_text(region, view.shape[:2], settings) and not _is_kept(region, view, settings)
+    ]
+    if settings.text == "all":
+        going, uncertain = free, []
+    else:
+        going = [region for region in free if region.kind == "overlay"]
+        uncertain = [region for region in free if region.kind is None]
+    claimed = () if job.person else _claiming(going, settings.own_marks)
+    return Selection(
+        tuple(Unwanted(region, "policy") for region in going), (), tuple(uncertain), claimed
+    )
+
+
+def _claiming(regions: Sequence[TextRegion], own_marks: Sequence[str]) -> tuple[TextRegion, ...]:
+    """Regions whose words claim rights that are not the shop's own."""
+    return tuple(
+        region
+        for region in regions
+        if claims_rights(region.text) and not names_own_mark(region.text, own_marks)
+    )
 
 
 def residual_text(

@@ -105,8 +105,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, name: str) -> None:
             "upscale.max_scale (line 2): Input should be less than or equal to 4 (given: 9)",
         ),
         (
-            "detext:\n  mode: some",
-            "detext.mode (line 2): Input should be 'all' or 'none' (given: 'some')",
+            "detext:\n  text: some",
+            "detext.text (line 2): Input should be 'overlays', 'all' or 'none' (given: 'some')",
         ),
         (
             "upscale:\n  tiel: 64",
@@ -128,8 +128,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, name: str) -> None:
             "(given: 'x')",
         ),
         (
-            "routes:\n" + route("a", "category: c", "detext: {mode: some}"),
-            "route 'a': detext.mode: Input should be 'all' or 'none' (given: 'some')",
+            "routes:\n" + route("a", "category: c", "detext: {text: some}"),
+            "route 'a': detext.text: Input should be 'overlays', 'all' or 'none' (given: 'some')",
         ),
     ],
 )
@@ -168,6 +168,12 @@ def test_types_are_not_converted(text: str) -> None:
         ("run.image_timeout_s", "0"),
         ("run.image_timeout_s", ".inf"),
         ("retries.budget", "11"),
+        ("alerts.quarantine_rate", "1.1"),
+        ("alerts.timeout_s", "16"),
+        ("alerts.format", "teams"),
+        ("alerts.dagster_url", "localhost"),
+        ("alerts.webhook_env", "https://hooks.example.com/secret"),
+        ("alerts", "{quarantine_window: 5}"),
     ],
 )
 def test_values_out_of_range_are_refused(field: str, bad: str) -> None:
@@ -182,9 +188,16 @@ def test_a_field_of_another_place_is_not_suggested() -> None:
 
 
 def test_long_values_are_shortened() -> None:
-    assert len(refusal(f"detext: {{mode: {'x' * 5000}}}")) < 250
+    assert len(refusal(f"detext: {{text: {'x' * 5000}}}")) < 250
     assert len(refusal(f"{'x' * 900}: 1")) < 300
     assert "and 90 more" in refusal("renditions: [" + "{}," * 50 + "]")
+
+
+@pytest.mark.parametrize(
+    "text", ["detext: {mode: all}", "routes:\n" + route("a", "category: c", "detext: {mode: all}")]
+)
+def test_the_old_name_of_a_field_is_explained(text: str) -> None:
+    assert "'mode' is called 'text' now: overlays, all or none" in refusal(text)
 
 
 def test_names_are_unique() -> None:
@@ -264,7 +277,7 @@ def test_any_value_in_any_field_is_a_policy_or_a_bad_policy(
     for document in (
         {name: value},
         {name: [value]},
-        {name: dict.fromkeys(["gates", "keep", "mode", "fill"], value)},
+        {name: dict.fromkeys(["gates", "keep", "text", "mode", "own_marks", "fill"], value)},
         {"routes": [{"name": "a", "when": {"category": inner}, "set": {name: value}}]},
     ):
         try:
@@ -353,6 +366,7 @@ def test_a_route_for_everything_is_refused(when: str) -> None:
         "version: 1",
         "routes: []",
         "run: {workers: 1}",
+        "alerts: {quarantine_rate: 0.5}",
         "upscale.max_scale: 2",
         "upscale: {max_scale: 9}",
         "upscale: {nothing: 1}",

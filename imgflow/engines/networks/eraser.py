@@ -1,0 +1,114 @@
+"""The eraser: one small network finds drawn text, another recovers what is under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Photo pixels that the networks' coarsest level sees as one: sides must be multiples of it.
+STRIDE = 16
+
+
+class Eraser(nn.Module):
+    """Finder and restorer. Where text is, is one question; what was there before, another."""
+
+    def __init__(
+        self,
+        finder: Sequence[int] = (16, 32, 40, 56),
+        restorer: Sequence[int] = (24, 40, 56, 64),
+    ) -> None:
+        super().__init__()
+        self.finder = UNet(4, 1, finder, depths=(1, 1, 2, 2))
+        self.restorer = UNet(8, 4, restorer, depths=(1, 2, 2, 2))
+
+    def find(self, photo: Tensor, region: Tensor) -> Tensor:
+        """Logit of "text is here", (N, 1, H, W).
+
+        photo: (N, 3, H, W) sRGB 0..1. region: (N, 1, H, W), 1 where text may be. H and W are
+        multiples of STRIDE.
+        """
+        logit: Tensor = self.finder(torch.cat([photo, region], dim=1))
+        return logit
+
+    def restore(self, photo: Tensor, region: Tensor, mask: Tensor, filled: Tensor) -> Tensor:
+        """The clean photo, (N, 3, H, W), not clamped; meant for use under `mask`.
+
+        mask: (N, 1, H, W), 1 on text. filled: the photo with a classical fill under the mask.
+
+        Text of colour C and opacity a over a clean photo B is seen as (1 - a) B + a C. With any
+        fill F, B = F + g (seen - F) + r, where the gain g = 1 / (1 - a) and the rest r are smooth
+        along the text: so the network says those two. Under opaque text g is 0.
+        """
+        result = self.restorer(torch.cat([photo, filled, mask, region], dim=1))
+        gain, rest = result[:, :1], result[:, 1:]
+        clean: Tensor = filled + gain * (photo - filled) + rest
+        return clean
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger, Fischer, Brox 2015) of residual blocks, on pixels folded 2 x 2.
+
+    Most of its arithmetic is done at 1/4 size and below, most of its weights lie at 1/8 and
+    1/16: a line of text is seen as a whole, at a cost that a processor can pay. It begins as a
+    network that returns zero.
+    """
+
+    def __init__(
+        self, channels: int, out: int, widths: Sequence[int], depths: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(*(Block(width) for _ in range(depth)))
+            for width, depth in zip(widths, depths, strict=True)
+        )
+        pairs = list(pairwise(widths))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairs)
+        self.decoder = nn.ModuleList(
+            nn.Sequential(*(Block(width) for _ in range(depth)))
+            for width, depth in zip(widths[:-1], depths[:-1], strict=True)
+        )
+        self.tail = nn.Conv2d(widths[0], 4 * out, 3, padding=1)
+        self.apply(_begin)
+        nn.init.zeros_(self.tail.weight)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        features = self.head(functional.pixel_unshuffle(2 * seen - 1, 2))
+        kept: list[Tensor] = []
+        for level, blocks in enumerate(self.encoder):
+            features = blocks(features)
+            if level < len(self.down):
+                kept.append(features)
+                features = self.down[level](features)
+        for level in reversed(range(len(self.up))):
+            features = functional.pixel_shuffle(self.up[level](features), 2) + kept[level]
+            features = self.decoder[level](features)
+        return functional.pixel_shuffle(self.tail(features), 2)
+
+
+class Block(nn.Module):
+    """Two convolutions around an activation, added to their input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = features + self.second(functional.relu(self.first(features)))
+        return result
+
+
+def _begin(module: nn.Module) -> None:
+    """Weights to begin with: activations keep their size (He et al. 2015), blocks do nothing."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(module, Block):
+        nn.init.zeros_(module.second.weight)

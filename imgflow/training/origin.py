@@ -1,0 +1,356 @@
+"""The judge's training: text put over photos against text printed on what they show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import nn
+from torch.nn import functional
+
+from imgflow.engines.origin import LOOKS, MOST_WORDING, PLANES, Seen, Weights
+from imgflow.engines.spec import TextDetector
+from imgflow.imaging.masks import polygon_mask
+from imgflow.lineage.record import TextRegion
+from imgflow.synthesis.fonts import Fonts
+from imgflow.synthesis.overlays import KINDS, DrawnLine, Overlay, draw_overlay
+from imgflow.synthesis.phrases import Words
+from imgflow.synthesis.surfaces import Printed, print_text, studio_shot
+from imgflow.training.photos import Photo, scene
+
+HIDDEN = 32
+# Regions that a detector hardly believes are no lesson.
+_LEAST_CONFIDENCE = 0.5
+# Share of product lines, on photos kept back, that may be called overlays, and that may be called
+# that or be uncertain.
+_FALSE = 0.0075
+_DOUBTFUL = 0.02
+# Most that a rare kind of overlay is raised by.
+_MOST_BALANCE = 4.0
+# Share of a region that a drawn line must cover to name it.
+_COVERED = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A photo as a file, and where its text is: put over it (`over`), or part of it."""
+
+    data: bytes
+    over: tuple[DrawnLine, ...]
+    printed: tuple[DrawnLine, ...]
+    overlay: str
+    ground: str
+
+    @property
+    def photo(self) -> Photo:
+        pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_COLOR)
+        return np.ascontiguousarray(np.asarray(pixels, np.uint8)[:, :, ::-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Regions that a detector found in a photo, with what they are: an overlay or not.
+
+    kinds: the overlay's kind, or for other text what it is on.
+    """
+
+    photo: Photo
+    regions: tuple[TextRegion, ...]
+    overlays: tuple[bool | None, ...]  # None: both, or neither for certain
+    kinds: tuple[str, ...]
+
+
+def make_case(photos: Sequence[Photo], words: Words, fonts: Fonts, chance: Random) -> Case:
+    """A photo as a shop might get it: with an overlay, with a print, with both."""
+    height = round(chance.choice((320, 400, 480, 600, 768)) * chance.uniform(0.9, 1.1))
+    width = round(height * chance.choice((0.75, 1.0, 1.0, 1.33, 1.33, 1.5)))
+    ground = chance.choices(("photo", "printed", "studio"), (0.35, 0.3, 0.35))[0]
+    shown = _shown(ground, photos, height, width, words, fonts, chance)
+    seen, kind = shown.photo, ""
+    over: tuple[DrawnLine, ...] = ()
+    if ground == "photo" or chance.random() < 0.45:
+        # A tiled mark gives many regions of a kind.
+        kind = chance.choices(KINDS, (0.24, 0.3, 0.22, 0.08, 0.16))[0]
+        overlay = draw_overlay(kind, height, width, words, fonts, chance)
+        seen, over = overlay.over(seen), overlay.lines
+        shown = replace(shown, lines=_uncovered(shown.lines, overlay))
+    factor = chance.uniform(0.6, 1.3) if chance.random() < 0.25 else 1.0
+    if factor != 1:
+        size = round(width * factor), round(height * factor)
+        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        seen = np.asarray(cv2.resize(seen, size, interpolation=how), np.uint8)
+    return Case(
+        _saved(seen, chance), _scaled(over, factor), _scaled(shown.lines, factor), kind, ground
+    )
+
+
+def labelled(case: Case, regions: Sequence[TextRegion]) -> Labelled:
+    """What each region is, by the lines that were drawn there."""
+    overlays: list[bool | None] = []
+    kinds = []
+    for region in regions:
+        over, text = _cover(region, case.over)
+        printed, _ = _cover(region, case.printed)
+        if over >= _COVERED and over > 2 * printed and _reads_like(region.text, text):
+            overlays.append(True)
+            kinds.append(case.overlay)
+        elif over < 0.1 and case.overlay != "chrome":
+            overlays.append(False)
+            kinds.append(case.ground if printed >= _COVERED else "scene")
+        elif over == 0 and printed >= _COVERED:
+            overlays.append(False)
+            kinds.append(case.ground)
+        else:
+            overlays.append(None)
+            kinds.append("")
+    return Labelled(case.photo, tuple(regions), tuple(overlays), tuple(kinds))
+
+
+def collect(
+    make: Callable[[int], Case],
+    numbers: Sequence[int],
+    detector: TextDetector,
+    work: Path,
+    tell: Callable[[str], None],
+) -> list[Labelled]:
+    """Cases with what a detector finds in them; both are kept in `work` and found there again."""
+    work.mkdir(parents=True, exist_ok=True)
+    found = []
+    for count, number in enumerate(numbers, start=1):
+        path = work / f"{number:05}.json"
+        if not path.exists():
+            case = make(number)
+            regions = detector.detect(case.photo)
+            document = {
+                "over": _document(case.over),
+                "printed": _document(case.printed),
+                "overlay": case.overlay,
+                "ground": case.ground,
+                "regions": [region.model_dump() for region in regions],
+            }
+            path.with_suffix(".img").write_bytes(case.data)
+            path.write_text(json.dumps(document))
+            if count % 50 == 0:
+                tell(f"{count} of {len(numbers)} photos looked at")
+        found.append(_read(path))
+    return found
+
+
+def _read(path: Path) -> Labelled:
+    document = json.loads(path.read_text())
+    case = Case(
+        path.with_suffix(".img").read_bytes(),
+        _lines(document["over"]),
+        _lines(document["printed"]),
+        document["overlay"],
+        document["ground"],
+    )
+    return labelled(case, [TextRegion.model_validate(each) for each in document["regions"]])
+
+
+def _document(lines: Sequence[DrawnLine]) -> list[Any]:
+    return [[line.polygon.round(2).tolist(), line.text] for line in lines]
+
+
+def _lines(document: Sequence[Any]) -> tuple[DrawnLine, ...]:
+    return tuple(DrawnLine(np.array(each[0], np.float32), each[1]) for each in document)
+
+
+def _shown(
+    ground: str,
+    photos: Sequence[Photo],
+    height: int,
+    width: int,
+    words: Words,
+    fonts: Fonts,
+    chance: Random,
+) -> Printed:
+    """What the photo shows before anybody writes on it."""
+    known = list(photos)
+    if ground == "studio":
+        behind = scene(known, height, width, chance) if chance.random() < 0.2 else None
+        picture = scene(known, height, width, chance) if chance.random() < 0.15 else None
+        return studio_shot(height, width, words, fonts, chance, behind, picture)
+    if ground == "photo":
+        return Printed(scene(known, height, width, chance), ())
+    # Taken in more detail than it is seen, half of the time: print and photo then are equally
+    # sharp, because they were scaled down together.
+    finer = chance.choice((1.0, 1.0, 1.5, 2.0))
+    taken = scene(known, round(height * finer), round(width * finer), chance)
+    shown = print_text(taken, words, fonts, chance)
+    if finer == 1:
+        return shown
+    small = cv2.resize(shown.photo, (width, height), interpolation=cv2.INTER_AREA)
+    return Printed(np.asarray(small, np.uint8), _scaled(shown.lines, 1 / finer))
+
+
+def _saved(photo: Photo, chance: Random) -> bytes:
+    """A file, mostly JPEG at a quality that shops use."""
+    if chance.random() < 0.1:
+        return cv2.imencode(".png", photo[:, :, ::-1])[1].tobytes()
+    sampling = chance.choice(
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    )
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY, chance.randint(65, 98),
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling,
+    ]  # fmt: skip
+    return cv2.imencode(".jpg", photo[:, :, ::-1], options)[1].tobytes()
+
+
+def _scaled(lines: Sequence[DrawnLine], factor: float) -> tuple[DrawnLine, ...]:
+    return tuple(replace(line, polygon=line.polygon * np.float32(factor)) for line in lines)
+
+
+def _uncovered(lines: Sequence[DrawnLine], overlay: Overlay) -> tuple[DrawnLine, ...]:
+    """Printed lines that the overlay leaves readable."""
+    height, width = overlay.alpha.shape
+    return tuple(line for line in lines if _hidden(line, overlay.alpha, height, width) < 0.1)
+
+
+def _hidden(line: DrawnLine, alpha: NDArray[np.float32], height: int, width: int) -> float:
+    inside = polygon_mask([line.polygon], height, width) > 0
+    return float(alpha[inside].mean()) if inside.any() else 1.0
+
+
+def _cover(region: TextRegion, lines: Sequence[DrawnLine]) -> tuple[float, str]:
+    """Largest share of the region that one line covers, counted both ways, and that line's text."""
+    polygon = cv2.convexHull(np.array(region.polygon, np.float32))
+    area = max(cv2.contourArea(polygon), 1.0)
+    best, text = 0.0, ""
+    for line in lines:
+        shared, _ = cv2.intersectConvexConvex(polygon, cv2.convexHull(line.polygon))
+        share = shared / min(area, max(cv2.contourArea(line.polygon), 1.0))
+        if share > best:
+            best, text = share, line.text
+    return best, text
+
+
+def _reads_like(text: str, drawn: str) -> bool:
+    """A region where an overlay crosses a print may read either."""
+    return SequenceMatcher(None, text.casefold(), drawn.casefold()).ratio() >= 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Regions of many photos. seen: with groups numbered over all photos. truth: (N,) bool.
+
+    weight: (N,) so that a label of many lines counts little more than one line.
+    """
+
+    seen: Seen
+    truth: NDArray[np.bool_]
+    weight: NDArray[np.float32]
+
+
+def lessons(found: Sequence[tuple[Seen, Labelled]]) -> Lessons:
+    """Photos' regions together, without those that nobody can name."""
+    looks, words, groups, truth, weight, kinds = [], [], [], [], [], []
+    for number, (seen, labels) in enumerate(found):
+        known = [
+            index
+            for index, overlay in enumerate(labels.overlays)
+            if overlay is not None and labels.regions[index].confidence >= _LEAST_CONFIDENCE
+        ]
+        for index in known:
+            alike = sum(labels.overlays[other] == labels.overlays[index] for other in known)
+            looks.append(seen.looks[index])
+            words.append(seen.words[index])
+            groups.append(1000 * number + seen.groups[index])
+            truth.append(labels.overlays[index])
+            weight.append(alike**-0.5)
+            kinds.append(labels.kinds[index])
+    return Lessons(
+        Seen(np.stack(looks), np.stack(words), np.array(groups)),
+        np.array(truth, bool),
+        _balanced(np.array(weight, np.float32), np.array(truth, bool), np.array(kinds)),
+    )
+
+
+def _balanced(
+    weight: NDArray[np.float32], truth: NDArray[np.bool_], kinds: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Weights with which each kind of overlay counts about as much as every other."""
+    totals = {kind: float(weight[truth & (kinds == kind)].sum()) for kind in set(kinds[truth])}
+    even = float(np.mean(list(totals.values()))) if totals else 0.0
+    balanced = weight.copy()
+    for kind, total in totals.items():
+        balanced[truth & (kinds == kind)] *= np.float32(min(even / total, _MOST_BALANCE))
+    return balanced
+
+
+def teach(taught: Lessons, kept: Lessons, seed: int, steps: int = 500) -> Weights:
+    """Weights learned from `taught`, with thresholds that fit `kept`."""
+    torch.set_num_threads(1)  # the network is so small that threads only wait for each other
+    torch.manual_seed(seed)
+    looks = taught.seen.looks
+    mean, scale = looks.mean(axis=0), looks.std(axis=0) + 1e-3
+    standard = torch.from_numpy(np.clip((looks - mean) / scale, -4, 4))
+    words = torch.from_numpy(taught.seen.words)
+    truth = torch.from_numpy(taught.truth.astype(np.float32))
+    weight = torch.from_numpy(taught.weight)
+    hidden, out = nn.Linear(len(LOOKS), HIDDEN), nn.Linear(HIDDEN, 1)
+    said = nn.Parameter(torch.zeros(words.shape[1]))
+    learned = [*hidden.parameters(), *out.parameters(), said]
+    optimizer = torch.optim.AdamW(learned, lr=4e-3, weight_decay=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        # No measure may be relied on alone, least of all the words.
+        shown = standard * (torch.rand_like(standard) > 0.25) + 0.1 * torch.randn_like(standard)
+        logit = out(torch.relu(hidden(shown)))[:, 0]
+        spoken = (words @ said).clamp(-MOST_WORDING, MOST_WORDING)
+        logit = logit + spoken * (torch.rand_like(spoken) > 0.3)
+        losses = functional.binary_cross_entropy_with_logits(logit, truth, reduction="none")
+        loss = (losses * weight).sum() / weight.sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    weights = Weights(
+        mean=mean,
+        scale=scale,
+        hidden=hidden.weight.detach().numpy().T.copy(),
+        hidden_bias=hidden.bias.detach().numpy(),
+        out=out.weight.detach().numpy()[0],
+        out_bias=out.bias.detach().numpy(),
+        words=said.detach().numpy(),
+        low=0.5,
+        high=0.5,
+    )
+    products = weights.scores(kept.seen)[~kept.truth]
+    return replace(weights, low=_above(products, _DOUBTFUL), high=_above(products, _FALSE))
+
+
+def _above(scores: NDArray[np.float32], share: float) -> float:
+    """The least threshold that at most this share of the scores reaches."""
+    return float(np.nextafter(np.quantile(scores, 1 - share, method="higher"), np.float32(2)))
+
+
+def figures(weights: Weights, judged: Lessons) -> dict[str, float]:
+    """Shares of overlay lines and of product lines by what they are called."""
+    scores = weights.scores(judged.seen)
+    found = {}
+    for name, where in (("overlays", judged.truth), ("products", ~judged.truth)):
+        there = scores[where]
+        found[f"{name}"] = float(there.size)
+        found[f"{name}_called_overlay"] = float((there >= weights.high).mean())
+        found[f"{name}_uncertain"] = float(((there >= weights.low) & (there < weights.high)).mean())
+    return found
+
+
+def export(weights: Weights, path: Path, about: dict[str, str]) -> None:
+    """Write weights as engines.origin reads them."""
+    planes = {name: np.ascontiguousarray(getattr(weights, name)) for name in PLANES}
+    said = {"looks": json.dumps(LOOKS), "low": repr(weights.low), "high": repr(weights.high)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(planes, str(path), metadata={**about, **said})

@@ -1,0 +1,86 @@
+"""Photos to learn from, and what happens to a photo before anybody writes on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.errors import ImgflowError
+
+Photo = NDArray[np.uint8]
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# Colour photographs without text in the scikit-image wheel.
+_IN_THE_WHEEL = ("astronaut", "chelsea", "coffee", "rocket")
+
+
+def load_photos(folder: Path) -> dict[str, Photo]:
+    """All photos below a folder, and those in scikit-image's wheel, by name; (H, W, 3) RGB.
+
+    Raises ImgflowError where there are none, or one cannot be read.
+    """
+    photos: dict[str, Photo] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in _SUFFIXES:
+            continue
+        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise ImgflowError("photo_unreadable", f"{path} is no image that OpenCV reads")
+        photos[path.stem] = _rgb(pixels)
+    if not photos:
+        raise ImgflowError("photos_missing", f"there are no photos below {folder}")
+    from skimage import data
+
+    for name in _IN_THE_WHEEL:
+        photos[name] = np.ascontiguousarray(getattr(data, name)()[:, :, :3])
+    return photos
+
+
+def scene(photos: list[Photo], height: int, width: int, chance: Random) -> Photo:
+    """A part of a random photo as another camera might have taken it: (height, width, 3).
+
+    Scaled down by a random factor, mirrored, in another exposure and colour, sometimes soft,
+    noisy, or squeezed by JPEG.
+    """
+    photo = chance.choice(photos)
+    largest = min(photo.shape[0] / height, photo.shape[1] / width)
+    factor = largest if largest < 1 else chance.uniform(1, largest) ** chance.choice((0.5, 1.0))
+    rows, columns = round(height * factor), round(width * factor)
+    top = chance.randint(0, photo.shape[0] - min(rows, photo.shape[0]))
+    left = chance.randint(0, photo.shape[1] - min(columns, photo.shape[1]))
+    part = photo[top : top + rows, left : left + columns]
+    found: NDArray[Any] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    if chance.random() < 0.5:
+        found = found[:, ::-1]
+    values: NDArray[Any] = found.astype(np.float32) / 255
+    gamma, gains = chance.uniform(0.75, 1.35), [chance.uniform(0.85, 1.15) for _ in range(3)]
+    values = np.clip(values, 0, 1) ** gamma * np.array(gains, np.float32)
+    if chance.random() < 0.12:
+        values = 1 - (1 - values) * chance.uniform(0.2, 0.6)  # a pale, high-key picture
+    if chance.random() < 0.15:
+        values = cv2.GaussianBlur(values, (0, 0), chance.uniform(0.4, 2.0))
+    if chance.random() < 0.2:
+        noise = np.random.default_rng(chance.getrandbits(32)).normal(size=values.shape)
+        values = values + chance.uniform(0.005, 0.03) * noise.astype(np.float32)
+    found = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
+    return squeezed(found, chance) if chance.random() < 0.4 else found
+
+
+def squeezed(photo: Photo, chance: Random) -> Photo:
+    """Through JPEG, at a random quality of those that shops use."""
+    quality = chance.randint(60, 97)
+    sampling = chance.choice(
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    )
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _, data = cv2.imencode(".jpg", photo[:, :, ::-1], options)
+    return _rgb(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)))
+
+
+def _rgb(pixels: NDArray[np.generic]) -> Photo:
+    return np.ascontiguousarray(pixels[:, :, ::-1], np.uint8)
