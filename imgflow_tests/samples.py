@@ -15,7 +15,8 @@ import skimage
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from imgflow.engines.spec import EngineSpec
+from imgflow.engines.spec import EngineSpec, Found
+from imgflow.imaging.masks import dilate
 from imgflow.lineage.record import TextRegion
 
 Pixels = NDArray[Any]
@@ -152,6 +153,30 @@ class FakeFiller:
         return self._work(pixels, mask)
 
 
+class FakeEraser:
+    """Finds what has the stamps' colour, and fills it. `calls` counts its looks."""
+
+    def __init__(self, name: str = "eraser", *, model_id: str = "fake-1") -> None:
+        self.spec = EngineSpec(
+            name=name, kind="eraser", model_id=model_id, licence="Apache-2.0", tiling="crop"
+        )
+        self.calls = 0
+
+    def find(self, pixels: Pixels, region: Pixels) -> Found:
+        self.calls += 1
+        levels = pixels.astype(float) * (255 / np.iinfo(pixels.dtype).max)
+        ink = (np.abs(levels - (255, 220, 60)).max(axis=2) < 90) & (region > 0)
+        mask = dilate(np.where(ink, 255, 0).astype(np.uint8), 2) & region
+        return Found(mask, 1.0 if ink.any() else 0.0)
+
+    def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+        planes = [
+            cv2.inpaint(np.ascontiguousarray(plane), mask, 3, cv2.INPAINT_TELEA)
+            for plane in np.moveaxis(pixels, 2, 0)
+        ]
+        return np.stack(planes, axis=2)
+
+
 class FakeUpscaler:
     """An upscaler that does what a function of (tile, scale) says."""
 
@@ -184,3 +209,12 @@ def painted(pixels: Pixels, mask: Pixels, colour: Any) -> Pixels:
 def cubic(tile: Pixels, scale: int) -> Pixels:
     size = (tile.shape[1] * scale, tile.shape[0] * scale)
     return cv2.resize(tile, size, interpolation=cv2.INTER_CUBIC).reshape(*size[::-1], -1)
+
+
+def default_font(folder: Path) -> Path:
+    """A font file that is on every machine: the one inside Pillow."""
+    font = ImageFont.load_default(size=20)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    path = folder / "aileron.otf"
+    path.write_bytes(font.path.getvalue())  # type: ignore[union-attr]
+    return path

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from samples import (
     FakeDetector,
+    FakeEraser,
     FakeFiller,
     Pixels,
     Stamped,
@@ -236,9 +237,7 @@ def test_a_new_model_under_an_old_name_remakes(
 ) -> None:
     key = drop("a.png", encoded(stamped.pixels))
     rescue(key, line)
-    telea = engines.filler("telea")
-    newer = FakeFiller("telea", lambda crop, hole: telea.fill(crop, hole), model_id="telea-2")
-    engines.register_filler("telea", lambda: newer)
+    engines.register_eraser("eraser", lambda: FakeEraser(model_id="fake-2"))
     assert first_unmade(key, line, list(Version)) is Version.DETEXTED
 
 
@@ -485,6 +484,24 @@ def test_an_image_stopped_from_outside_keeps_its_original(line: Line, drop: Drop
     assert record.reason is not None
     assert record.reason.code == "timed_out"
     assert record.original_sha256 == sha256_hex(PHOTO)
+    assert record.input is not None
+    assert record.input.sha256 == sha256_hex(PHOTO)
+
+
+def test_an_image_stopped_from_outside_names_the_picture_it_had_come_to(
+    line: Line, drop: Drop
+) -> None:
+    key = drop("a.png", PHOTO)
+    rescue(key, line, [Version.RAW, Version.DETEXTED])
+    lost = Reason(code="worker_died", message="gone")
+    stop(key, line, Version.INPAINTED, lost)
+    made = records(line, key)
+    assert made[Version.INPAINTED].input == made[Version.DETEXTED].output
+    stop(key, line, Version.PUBLISHED, lost)
+    assert records(line, key)[Version.PUBLISHED].input is None, "nothing is upscaled yet"
+    drop("a.png", encoded(photo("rocket", 240)))
+    stop(key, line, Version.INPAINTED, lost)
+    assert records(line, key)[Version.INPAINTED].input is None, "what was made is of other bytes"
 
 
 # ---- a deliberately bad engine -----------------------------------------------------------------

@@ -1,23 +1,27 @@
-"""detexted: overlaid text found, masked stroke by stroke, filled, and proven gone."""
+"""detexted: overlaid text found, its strokes erased, and proven gone."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.engines.origin import judge_spec
+from imgflow.engines.registry import Engines
+from imgflow.engines.spec import EngineSpec
 from imgflow.imaging.colour import flatten
-from imgflow.imaging.masks import Mask, dilate, polygon_mask
-from imgflow.imaging.strokes import Strokes, find_strokes, ink_left, united
+from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
 from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
 from imgflow.policy.manifest import RemoveText
-from imgflow.policy.policy import DetextSettings
-from imgflow.stages.fill import Fill, fill_holes
+from imgflow.policy.policy import DetextSettings, Policy
+from imgflow.stages.erase import Restoring, find_strokes, restore, strokes_of, text_area
+from imgflow.stages.fill import Fill, Filling, fill_holes
 from imgflow.stages.gates import judge, repair_gates
+from imgflow.stages.probe import Repair
 from imgflow.stages.stage import (
     Job,
     Outcome,
@@ -26,18 +30,12 @@ from imgflow.stages.stage import (
     passed_through,
     store_mask,
 )
-from imgflow.stages.text import (
-    Unwanted,
-    detect_text,
-    residual_text,
-    select_unwanted,
-    stretch_contrast,
-)
+from imgflow.stages.text import Selection, detect_text, residual_text, select_unwanted
 
-# Where text still shows after the first pass, the second masks the strokes this much wider.
+# Where text still shows after the first pass, the second looks this much farther around it.
 _GROWTH = (1.0, 2.0)
-# Share of a line's ink that may keep the ink's colour: the photo may have a little of it too.
-_INK_LEFT = 0.03
+# Pixels by which the second pass masks more around the strokes.
+_WIDER = 2
 
 
 def detext(picture: Picture, job: Job) -> Outcome:
@@ -46,7 +44,7 @@ def detext(picture: Picture, job: Job) -> Outcome:
     Raises EngineUnavailable.
     """
     settings = job.policy.detext
-    if settings.mode == "none" and not _asked(job):
+    if settings.text == "none" and not _asked(job):
         return passed_through("the policy leaves text alone")
     started = time.perf_counter()
     detector = job.engines.text_detector(settings.detector)
@@ -54,94 +52,114 @@ def detext(picture: Picture, job: Job) -> Outcome:
     selection = select_unwanted(regions, picture.view, job, detector)
     if selection.unanswered:
         return _text_not_found(selection.unanswered)
+    measures = {"text_regions": float(len(regions)), "overlays": float(len(selection.unwanted))}
+    if selection.uncertain or selection.claimed:
+        return _for_a_person(selection, measures)
     if not selection.unwanted:
-        return passed_through("no text to remove", text_regions=0.0)
+        return passed_through(_nothing_to_remove(regions), **measures)
 
-    strokes = [_strokes(picture.view, each.region, settings) for each in selection.unwanted]
-    measures = {
-        "text_regions": float(len(strokes)),
-        "mask_confidence": round(min(each.confidence for each in strokes), 4),
-    }
-    unmarked = any(not each.mask.any() for each in strokes)
-    if unmarked or measures["mask_confidence"] < settings.mask_confidence:
-        return _insufficient_contrast(selection.unwanted, strokes, settings, measures)
-
-    fill = Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
     unwanted = [each.region for each in selection.unwanted]
+    height, width = picture.pixels.shape[:2]
+    removal = None
     for growth in _GROWTH:
-        if growth > 1:
-            strokes = [_strokes(picture.view, each, settings, growth) for each in unwanted]
-        mask = united(strokes, *picture.view.shape[:2])
-        result = fill_holes(picture.pixels, mask, fill)
-        seen = flatten(result, (255, 255, 255))
+        removal = _remove(picture, text_area(unwanted, height, width, growth), job, removal)
+        seen = flatten(removal.pixels, (255, 255, 255))
         residual = [each.text for each in residual_text(seen, unwanted, detector, settings)]
-        left = [
-            each.text
-            for each, ink in zip(unwanted, strokes, strict=True)
-            if ink_left(seen, ink) > _INK_LEFT
-        ]
-        if not residual and not left:
+        if not residual:
             break
+    assert removal is not None  # there is a first pass
+    measures["mask_confidence"] = round(removal.confidence, 4)
+    unmarked = [each.text for each in unwanted if not _is_marked(each, removal.mask)]
+    if unmarked or removal.confidence < settings.mask_confidence:
+        return _strokes_not_clear(unmarked or [each.text for each in unwanted], settings, measures)
+
     operation = Operation(
         name="remove_text",
-        engine=fill.engine.spec.stamp(),
+        engine=removal.engine.stamp(),
         requested_by=", ".join(sorted({each.requested_by for each in selection.unwanted})),
         parameters={
             "detector": detector.spec.code_version,
-            "context": fill.context,
-            "feather": fill.feather,
+            "strokes": job.engines.eraser(settings.eraser).spec.code_version,
+            "context": removal.repair.context,
             "growth": growth,
         },
-        mask=store_mask(job.store, mask),
+        mask=store_mask(job.store, removal.mask),
         regions=unwanted,
-        dtype=str(result.dtype),
+        dtype=str(removal.pixels.dtype),
         seconds=round(time.perf_counter() - started, 4),
     )
-    outcome = Outcome(Verdict.REPAIRED, pixels=result, operations=(operation,), measures=measures)
-    unclean = dilate(_text_areas(regions, mask), 4)
+    outcome = Outcome(
+        Verdict.REPAIRED, pixels=removal.pixels, operations=(operation,), measures=measures
+    )
+    unclean = dilate(_text_areas(regions, removal.mask), 4)
     gates = [
-        _residual_gate(residual, left),
-        *repair_gates(picture.pixels, result, mask, unclean, fill, settings.gates),
+        _residual_gate(residual),
+        *repair_gates(
+            picture.pixels, removal.pixels, removal.mask, unclean, removal.repair, settings.gates
+        ),
     ]
     return judge(outcome, gates, accept_artifacts=settings.gates.accept_artifacts)
 
 
-def _strokes(
-    view: NDArray[np.uint8], region: TextRegion, settings: DetextSettings, growth: float = 1.0
-) -> Strokes:
-    """Ink of a region; where it hardly stands out, looked for again with more contrast."""
-    polygon = np.array(region.polygon, np.float32)
-    best = find_strokes(view, polygon, grow=growth)
-    for enhance in (stretch_contrast, _unsharp):
-        if best.confidence >= settings.mask_confidence:
-            break
-        again = find_strokes(view, polygon, grow=growth, enhance=enhance)
-        best = max(best, again, key=lambda each: each.confidence)
-    return best
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """Text taken off a picture, and how a probe can do the same.
+
+    pixels: (H, W, 3|4), bit-exact outside `mask`. engine: what made the pixels under it.
+    """
+
+    pixels: NDArray[Any]
+    mask: Mask
+    confidence: float
+    engine: EngineSpec
+    repair: Repair
 
 
-def _unsharp(crop: NDArray[np.uint8]) -> NDArray[Any]:
-    return cv2.addWeighted(crop, 2.5, cv2.GaussianBlur(crop, (0, 0), 2.0), -1.5, 0)
+def _remove(picture: Picture, area: Mask, job: Job, last: _Removal | None) -> _Removal:
+    """Strokes found by the eraser; what is under them restored by the eraser too, or by the fill
+    that the policy names instead. last: a first pass that left text."""
+    settings = job.policy.detext
+    eraser = job.engines.eraser(settings.eraser)
+    before = picture.pixels
+    found = find_strokes(picture, area, job, eraser)
+    mask = found.mask
+    if last:
+        left = strokes_of(last.pixels, area, eraser)
+        mask = dilate(mask | last.mask | left.mask, _WIDER)
+    if settings.fill == settings.eraser:
+        pixels = restore(before, area, mask, eraser)
+        repair: Repair = Restoring(before, pixels, mask, eraser)
+        return _Removal(pixels, mask, found.confidence, eraser.spec, repair)
+    fill = Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
+    pixels = fill_holes(before, mask, fill)
+    return _Removal(pixels, mask, found.confidence, fill.engine.spec, Filling(before, mask, fill))
+
+
+def _is_marked(region: TextRegion, mask: Mask) -> bool:
+    """Whether strokes of a region were found."""
+    return bool(mask[polygon_box(np.array(region.polygon), *mask.shape).slices].any())
 
 
 def _text_areas(regions: Sequence[TextRegion], mask: Mask) -> Mask:
     return polygon_mask((np.array(region.polygon) for region in regions), *mask.shape)
 
 
-def _residual_gate(residual: Sequence[str], left: Sequence[str]) -> GateResult:
-    """residual: what OCR still reads. left: regions where ink of the text's colour remains."""
-    problems = []
-    if residual:
-        problems.append(f"OCR still reads {_quoted(residual)} where text was removed")
-    if left:
-        problems.append(f"ink of {_quoted(left)} is left")
+def _nothing_to_remove(regions: Sequence[TextRegion]) -> str:
+    product = [region.text for region in regions if region.kind == "product"]
+    if not product:
+        return "no text to remove"
+    return f"text of the product stays: {_quoted(product[:5])}"
+
+
+def _residual_gate(residual: Sequence[str]) -> GateResult:
+    """residual: what OCR still reads."""
     return GateResult(
         name="no_residual_text",
         metric="residual_text",
-        value=float(len(residual) + len(left)),
+        value=float(len(residual)),
         threshold=0.0,
-        passed=not problems,
-        note="; ".join(problems),
+        passed=not residual,
+        note=f"OCR still reads {_quoted(residual)} where text was removed" if residual else "",
     )
 
 
@@ -164,21 +182,36 @@ def _text_not_found(steps: Sequence[RemoveText]) -> Outcome:
     return Outcome(Verdict.NEEDS_REVIEW, reason=reason)
 
 
-def _insufficient_contrast(
-    unwanted: Sequence[Unwanted],
-    strokes: Sequence[Strokes],
-    settings: DetextSettings,
-    measures: dict[str, float],
+def _for_a_person(selection: Selection, measures: dict[str, float]) -> Outcome:
+    """Text that only a person can decide about: the photo waits, untouched."""
+    if selection.claimed:
+        reason = Reason(
+            code="rights_claimed",
+            message=f"text over the photo claims rights: "
+            f"{_quoted([region.text for region in selection.claimed])}",
+            hint="If the photo is yours to use, list the mark under detext.own_marks in the "
+            "policy, or remove it with `imgflow detext` or a manifest",
+        )
+    else:
+        unsure = ", ".join(
+            f"'{region.text}' ({'; '.join(region.reasons)})" for region in selection.uncertain
+        )
+        reason = Reason(
+            code="text_uncertain",
+            message=f"text may be an overlay or belong to the product: {unsure}",
+            hint="Name it in a manifest (remove_text with its region), or protect the place with "
+            "detext.keep in the policy",
+        )
+    return Outcome(Verdict.NEEDS_REVIEW, reason=reason, measures=measures)
+
+
+def _strokes_not_clear(
+    texts: Sequence[str], settings: DetextSettings, measures: dict[str, float]
 ) -> Outcome:
-    unclear = ", ".join(
-        f"'{each.region.text}' ({found.confidence:.2f})"
-        for each, found in zip(unwanted, strokes, strict=True)
-        if found.confidence < settings.mask_confidence or not found.mask.any()
-    )
     reason = Reason(
         code="mask_insufficient_contrast",
-        message=f"text was found but hardly stands out from the photo: {unclear}, "
-        f"needed {settings.mask_confidence:g}",
+        message=f"text was found but hardly stands out from the photo: {_quoted(texts)} "
+        f"(clearness {measures['mask_confidence']:g}, needed {settings.mask_confidence:g})",
         hint="Paint a mask over the text and give it as an inpaint step",
     )
     return Outcome(Verdict.NEEDS_REVIEW, reason=reason, measures=measures)
@@ -190,13 +223,22 @@ def _asked(job: Job) -> list[Any]:
     ]
 
 
+def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
+    settings = policy.detext
+    used = [
+        engines.text_detector(settings.detector).spec,
+        judge_spec(),
+        engines.eraser(settings.eraser).spec,
+    ]
+    if settings.fill != settings.eraser:
+        used.append(engines.filler(settings.fill).spec)
+    return used
+
+
 STAGE = Stage(
-    code_version="1",
+    code_version="2",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
-    engines=lambda policy, engines: [
-        engines.text_detector(policy.detext.detector).spec,
-        engines.filler(policy.detext.fill).spec,
-    ],
+    engines=_engines,
     asked=_asked,
 )

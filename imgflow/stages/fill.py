@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.spec import Filler
 from imgflow.imaging.colour import data_range
-from imgflow.imaging.masks import Mask, dilate, hole_boxes
+from imgflow.imaging.masks import Box, Mask, dilate, hole_boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def fill_holes(pixels: NDArray[Any], mask: Mask, fill: Fill) -> NDArray[Any]:
             transparent = pixels[window][:, :, 3] == 0
             crop[transparent] = 0
             unknown = np.where(transparent, np.uint8(255), hole)
-            alpha = _nearest_known(pixels[window][:, :, 3], hole)
+            alpha = nearest_known(pixels[window][:, :, 3], hole)
             result[window][:, :, 3][hole > 0] = alpha[hole > 0]
         if unknown.all():
             continue
@@ -70,7 +70,31 @@ def fill_holes(pixels: NDArray[Any], mask: Mask, fill: Fill) -> NDArray[Any]:
     return result
 
 
-def _nearest_known(alpha: NDArray[Any], hole: Mask) -> NDArray[Any]:
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A repair by filling, as the probe repeats it. pixels: (H, W, 3|4) before it. mask: its
+    holes."""
+
+    pixels: NDArray[Any]
+    mask: Mask
+    fill: Fill
+
+    @property
+    def context(self) -> int:
+        return self.fill.context
+
+    def lay(self, truth: NDArray[Any], box: Box) -> NDArray[Any]:
+        # A fill does not look at what is to go; but one that copies its input must not shine.
+        damaged = truth.copy()
+        marked = self.mask[box.slices] > 0
+        damaged[:, :, :3][marked] = self.pixels[box.slices][:, :, :3][marked]
+        return damaged
+
+    def mend(self, damaged: NDArray[Any], hole: Mask) -> NDArray[Any]:
+        return fill_holes(damaged, hole, self.fill)
+
+
+def nearest_known(alpha: NDArray[Any], hole: Mask) -> NDArray[Any]:
     """Alpha continued into the hole: what was drawn on transparent ground brought its own."""
     if hole.all() or (alpha == alpha[0, 0]).all():
         return alpha

@@ -15,8 +15,7 @@ from imgflow.imaging.masks import Mask, mask_box
 from imgflow.imaging.metrics import METRICS, edge_continuity
 from imgflow.lineage.record import GateResult, Reason, Verdict
 from imgflow.policy.policy import RepairGates
-from imgflow.stages.fill import Fill
-from imgflow.stages.probe import displaced_probe
+from imgflow.stages.probe import Repair, displaced_probe
 from imgflow.stages.stage import Outcome
 
 # Pixels around a mask that the edge measure looks at.
@@ -49,10 +48,10 @@ def repair_gates(
     after: NDArray[Any],
     mask: Mask,
     unclean: Mask,
-    fill: Fill,
+    repair: Repair,
     thresholds: RepairGates,
 ) -> list[GateResult]:
-    """Gates of a fill: how well it does where the truth is known, and whether its rim shows.
+    """Gates of a repair: how well it does where the truth is known, and whether its rim shows.
 
     before, after: (H, W, 3|4). unclean: (H, W), 255 where the photo is no clean ground.
     """
@@ -65,7 +64,7 @@ def repair_gates(
         np.ascontiguousarray(mask[around]),
         data_range=data_range(after.dtype),
     )
-    probe = displaced_probe(before, mask, unclean, fill)
+    probe = displaced_probe(before, mask, unclean, repair)
     note = "" if probe.probes else "no similar clean ground for a probe in this photo"
     share = probe.unprobed / mask.size
     trusted = share <= thresholds.unprobed_area

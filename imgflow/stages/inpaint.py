@@ -12,7 +12,7 @@ from imgflow.imaging.encode import decode_mask
 from imgflow.imaging.masks import Mask, polygon_mask
 from imgflow.lineage.record import Operation, Verdict
 from imgflow.policy.manifest import Inpaint
-from imgflow.stages.fill import Fill, fill_holes
+from imgflow.stages.fill import Fill, Filling, fill_holes
 from imgflow.stages.gates import judge, repair_gates
 from imgflow.stages.stage import (
     Job,
@@ -68,7 +68,9 @@ def inpaint(picture: Picture, job: Job) -> Outcome:
             operations=(*outcome.operations, operation),
             gates=(
                 *outcome.gates,
-                *repair_gates(before, pixels, mask, everything, fill, settings.gates),
+                *repair_gates(
+                    before, pixels, mask, everything, Filling(before, mask, fill), settings.gates
+                ),
             ),
             notes=(*outcome.notes, *_ignored(step, fill)),
         )

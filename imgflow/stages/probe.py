@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from imgflow.imaging.colour import data_range, flatten
 from imgflow.imaging.masks import Box, Mask, hole_boxes, mask_box
 from imgflow.imaging.metrics import haarpsi, psnr, ssim
-from imgflow.stages.fill import Fill, fill_holes
 
 # Probing the largest holes says enough of an engine on a photo, at bounded cost.
 _MAX_PROBES = 5
@@ -31,6 +30,20 @@ _SEARCH_SIZE = 96
 _AS_ROUGH = 0.5
 # Metrics see this many pixels around the hole.
 _SURROUNDINGS = 8
+
+
+class Repair(Protocol):
+    """A repair that was made, and how to do the same where the truth is known."""
+
+    @property
+    def context(self) -> int:
+        """Pixels around a hole that the repair looks at."""
+
+    def lay(self, truth: NDArray[Any], box: Box) -> NDArray[Any]:
+        """Ground of the box's size, (h, w, 3|4), with what was taken away at `box` laid over."""
+
+    def mend(self, damaged: NDArray[Any], hole: Mask) -> NDArray[Any]:
+        """Damaged pixels (h, w, 3|4) repaired under `hole`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +61,8 @@ class ProbeResult:
     unprobed: int
 
 
-def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, fill: Fill) -> ProbeResult:
-    """Repair clean ground with the same holes, and compare with the truth.
+def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, repair: Repair) -> ProbeResult:
+    """Damage clean ground in the same way, repair it, and compare with the truth.
 
     pixels: (H, W, 3|4) before the repair. mask: its holes. avoid: (H, W), 255 where the ground
     is not clean (text, other holes). The metrics are None where no hole has such ground nearby.
@@ -69,16 +82,14 @@ def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, fill: Fill) -
             unprobed += int(np.count_nonzero(mask[box.slices]))
             continue
         place = box.moved(*shift)
-        window = place.padded(fill.context, *mask.shape)
+        window = place.padded(repair.context, *mask.shape)
         truth = np.ascontiguousarray(pixels[window.slices])
         hole = np.zeros(truth.shape[:2], np.uint8)
         inner = place.moved(-window.top, -window.left).slices
         hole[inner] = mask[box.slices]
-        # What is to go is laid over the truth: an engine that copies its input must not shine.
         damaged = truth.copy()
-        marked = hole[inner] > 0
-        damaged[inner][:, :, :3][marked] = pixels[box.slices][:, :, :3][marked]
-        results.append(_compare(truth, fill_holes(damaged, hole, fill), hole))
+        damaged[inner] = repair.lay(truth[inner], box)
+        results.append(_compare(truth, repair.mend(damaged, hole), hole))
     if not results:
         return ProbeResult(None, None, None, probes=0, unprobed=unprobed)
     decibels, similarities, haar = zip(*results, strict=True)

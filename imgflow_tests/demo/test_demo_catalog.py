@@ -194,7 +194,7 @@ class TestCompare:
             catalog="main",
             store=store,
             engines=Engines(),
-            policy=parse_policy(b"detext: {mode: none}", "test"),
+            policy=parse_policy(b"detext: {text: none}", "test"),
             uploads=Uploads(folder / "uploads"),
             run_id="test",
         )

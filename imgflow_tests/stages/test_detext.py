@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from samples import FakeDetector, FakeFiller, Pixels, Stamped, painted, photo, psnr_at, stamp
+from samples import (
+    FakeDetector,
+    FakeEraser,
+    FakeFiller,
+    Pixels,
+    Stamped,
+    painted,
+    photo,
+    psnr_at,
+    stamp,
+)
 
 from imgflow.engines.registry import Engines
+from imgflow.engines.spec import Found
 from imgflow.lineage.record import TextRegion, Verdict
 from imgflow.stages.detext import detext
 from imgflow.stages.stage import Job, Picture
@@ -41,7 +53,7 @@ def test_a_stamp_is_removed(stamped: Stamped, make_job: MakeJob, picture: MakePi
     assert after > before + 6
     (operation,) = outcome.operations
     assert operation.engine is not None
-    assert operation.engine.name == "telea"
+    assert operation.engine.name == "eraser"
     assert operation.requested_by == "policy"
     assert operation.mask is not None
     assert [region.text for region in operation.regions] == [stamped.text]
@@ -63,7 +75,7 @@ def test_a_real_stamp_is_removed_with_real_ocr(
 
 
 @pytest.mark.usefixtures("detector")
-@pytest.mark.parametrize("fill", ["navier-stokes", "biharmonic"])
+@pytest.mark.parametrize("fill", ["telea", "navier-stokes", "biharmonic"])
 def test_any_fill_of_the_policy_does(
     fill: str, stamped: Stamped, make_job: MakeJob, picture: MakePicture
 ) -> None:
@@ -108,7 +120,7 @@ def test_a_clean_photo_passes_through(make_job: MakeJob, picture: MakePicture) -
 def test_where_the_policy_leaves_text_alone_nobody_looks(
     detector: FakeDetector, stamped: Stamped, make_job: MakeJob, picture: MakePicture
 ) -> None:
-    outcome = detext(picture(stamped.pixels), make_job({"detext": {"mode": "none"}}))
+    outcome = detext(picture(stamped.pixels), make_job({"detext": {"text": "none"}}))
     assert outcome.verdict is Verdict.PASSED_THROUGH
     assert detector.calls == 0
 
@@ -122,7 +134,7 @@ def test_where_the_policy_leaves_text_alone_nobody_looks(
 def test_a_manifest_asks_where_the_policy_does_not(
     step: dict[str, Any], stamped: Stamped, make_job: MakeJob, picture: MakePicture
 ) -> None:
-    job = make_job({"detext": {"mode": "none"}}, manifest=remove_text(**step))
+    job = make_job({"detext": {"text": "none"}}, manifest=remove_text(**step))
     outcome = detext(picture(stamped.pixels), job)
     assert outcome.verdict is Verdict.REPAIRED
     assert outcome.operations[0].requested_by == "manifest:job-7"
@@ -145,25 +157,23 @@ def test_text_that_a_manifest_names_and_nobody_finds_goes_to_a_person(
     assert outcome.reason.hint
 
 
-def test_text_that_hardly_stands_out_goes_to_a_person(
-    engines: Engines, make_job: MakeJob, picture: MakePicture
+def test_text_whose_strokes_are_not_clear_goes_to_a_person(
+    engines: Engines,
+    detector: FakeDetector,
+    stamped: Stamped,
+    make_job: MakeJob,
+    picture: MakePicture,
 ) -> None:
-    flat = np.full((120, 200, 3), 120, np.uint8)
-    noise = np.random.default_rng(0).integers(-12, 13, flat.shape)
-    ground = (flat + noise).astype(np.uint8)
-    faint = stamp(ground, "2024-03-15", at=(40, 40), colour=(121, 121, 121))
-    region = faint.region
+    class Doubting(FakeEraser):
+        def find(self, pixels: Pixels, region: Pixels) -> Found:
+            return replace(super().find(pixels, region), confidence=0.3)
 
-    class Certain(FakeDetector):
-        def detect(self, pixels: Pixels) -> list[TextRegion]:
-            return [region]
-
-    engines.register_text_detector("rapidocr", Certain)
-    outcome = detext(picture(ground), make_job({"detext": {"mask_confidence": 0.5}}))
+    engines.register_eraser("eraser", Doubting)
+    outcome = detext(picture(stamped.pixels), make_job({"detext": {"mask_confidence": 0.5}}))
     assert outcome.verdict is Verdict.NEEDS_REVIEW
     assert outcome.reason is not None
     assert outcome.reason.code == "mask_insufficient_contrast"
-    assert "2024-03-15" in outcome.reason.message
+    assert stamped.text in outcome.reason.message
 
 
 @pytest.mark.parametrize("least", [0.0, 0.35])
@@ -182,6 +192,86 @@ def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
     assert outcome.verdict is Verdict.NEEDS_REVIEW
     assert outcome.reason is not None
     assert outcome.reason.code == "mask_insufficient_contrast"
+
+
+def test_strokes_are_found_once_for_two_fills(
+    engines: Engines,
+    detector: FakeDetector,
+    stamped: Stamped,
+    make_job: MakeJob,
+    picture: MakePicture,
+) -> None:
+    eraser = FakeEraser()
+    engines.register_eraser("eraser", lambda: eraser)
+    masks = []
+    for fill in ("telea", "biharmonic"):
+        outcome = detext(picture(stamped.pixels), make_job({"detext": {"fill": fill}}))
+        masks.append(outcome.operations[0].mask)
+    assert eraser.calls == 1
+    assert masks[0] == masks[1]
+
+
+def test_another_eraser_finds_strokes_anew(
+    engines: Engines,
+    detector: FakeDetector,
+    stamped: Stamped,
+    make_job: MakeJob,
+    picture: MakePicture,
+) -> None:
+    detext(picture(stamped.pixels), make_job({"detext": {"fill": "telea"}}))
+    other = FakeEraser(model_id="fake-2")
+    engines.register_eraser("eraser", lambda: other)
+    detext(picture(stamped.pixels), make_job({"detext": {"fill": "telea"}}))
+    assert other.calls == 1
+
+
+def judged(kind: str | None, text: str = "Lorem") -> Callable[..., list[TextRegion]]:
+    """A judge that says the same of every text."""
+
+    def judge(pixels: Pixels, regions: list[TextRegion]) -> list[TextRegion]:
+        update = {"kind": kind, "text": text, "score": 0.5, "reasons": ["flat colour"]}
+        return [region.model_copy(update=update) for region in regions]
+
+    return judge
+
+
+@pytest.mark.usefixtures("detector")
+def test_text_of_the_product_stays(
+    monkeypatch: pytest.MonkeyPatch, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    monkeypatch.setattr("imgflow.stages.text.judge", judged("product", "NORDWIND"))
+    outcome = detext(picture(stamped.pixels), make_job())
+    assert outcome.verdict is Verdict.PASSED_THROUGH
+    assert outcome.notes == ("text of the product stays: 'NORDWIND'",)
+
+
+@pytest.mark.usefixtures("detector")
+def test_text_that_may_be_either_waits_for_a_person_untouched(
+    monkeypatch: pytest.MonkeyPatch, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    monkeypatch.setattr("imgflow.stages.text.judge", judged(None, "Lorem"))
+    outcome = detext(picture(stamped.pixels), make_job())
+    assert outcome.verdict is Verdict.NEEDS_REVIEW
+    assert outcome.pixels is None
+    assert outcome.reason is not None
+    assert outcome.reason.code == "text_uncertain"
+    assert "'Lorem' (flat colour)" in outcome.reason.message
+
+
+@pytest.mark.usefixtures("detector")
+def test_marks_that_claim_rights_wait_unless_they_are_ours_or_a_person_asks(
+    monkeypatch: pytest.MonkeyPatch, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    monkeypatch.setattr("imgflow.stages.text.judge", judged("overlay", "(c) Ann Photography"))
+    waiting = detext(picture(stamped.pixels), make_job())
+    assert waiting.verdict is Verdict.NEEDS_REVIEW
+    assert waiting.reason is not None
+    assert waiting.reason.code == "rights_claimed"
+    ours = make_job({"detext": {"own_marks": ["Ann Photography"]}})
+    assert detext(picture(stamped.pixels), ours).verdict is Verdict.REPAIRED
+    asked = detext(picture(stamped.pixels), make_job(person="ann"))
+    assert asked.verdict is Verdict.REPAIRED
+    assert asked.operations[0].regions[0].text == "(c) Ann Photography"
 
 
 def test_detection_is_done_once_for_two_fills(

@@ -11,7 +11,7 @@ from samples import FakeFiller, Pixels, painted, photo
 from imgflow.engines.registry import Engines
 from imgflow.lineage.record import GateResult, Verdict
 from imgflow.policy.policy import RepairGates
-from imgflow.stages.fill import Fill, fill_holes
+from imgflow.stages.fill import Fill, Filling, fill_holes
 from imgflow.stages.gates import PSNR_OF_EQUALS, gate, judge, repair_gates
 from imgflow.stages.stage import Outcome
 
@@ -121,7 +121,7 @@ def repaired(engine: object) -> dict[str, GateResult]:
     damaged = painted(pixels, mask, (255, 255, 0))
     fill = Fill(engine, 32, 2)  # type: ignore[arg-type]
     after = fill_holes(damaged, mask, fill)
-    gates = repair_gates(damaged, after, mask, mask, fill, RepairGates())
+    gates = repair_gates(damaged, after, mask, mask, Filling(damaged, mask, fill), RepairGates())
     return {each.name: each for each in gates}
 
 
@@ -152,7 +152,8 @@ def test_without_clean_ground_the_rim_is_still_judged() -> None:
     fill = Fill(FakeFiller("bad", magenta), 32, 2)
     after = fill_holes(pixels, mask, fill)
     trusting = RepairGates(unprobed_area=1)
-    gates = {each.name: each for each in repair_gates(pixels, after, mask, mask, fill, trusting)}
+    filling = Filling(pixels, mask, fill)
+    gates = {each.name: each for each in repair_gates(pixels, after, mask, mask, filling, trusting)}
     assert gates["psnr"].passed is None
     assert "clean ground" in gates["psnr"].note
     assert gates["edge_continuity"].passed is False
@@ -163,7 +164,7 @@ def test_an_empty_mask_has_no_repair_to_gate() -> None:
     empty = np.zeros(pixels.shape[:2], np.uint8)
     fill = Fill(Engines().filler("telea"), 32, 2)
     with pytest.raises(ValueError, match="mask is empty"):
-        repair_gates(pixels, pixels, empty, empty, fill, RepairGates())
+        repair_gates(pixels, pixels, empty, empty, Filling(pixels, empty, fill), RepairGates())
 
 
 def test_a_large_repair_that_cannot_be_probed_is_not_trusted() -> None:
@@ -175,9 +176,9 @@ def test_a_large_repair_that_cannot_be_probed_is_not_trusted() -> None:
     after = fill_holes(pixels, mask, fill)
 
     def probe(allowed: float) -> bool | None:
-        gates = repair_gates(
-            pixels, after, mask, everywhere, fill, RepairGates(unprobed_area=allowed)
-        )
+        filling = Filling(pixels, mask, fill)
+        thresholds = RepairGates(unprobed_area=allowed)
+        gates = repair_gates(pixels, after, mask, everywhere, filling, thresholds)
         return next(each for each in gates if each.name == "probed").passed
 
     assert probe(0.01) is False

@@ -11,7 +11,7 @@ from samples import FakeFiller, Pixels, Stamped, painted, photo, stamp
 from imgflow.engines.registry import Engines
 from imgflow.imaging.masks import dilate
 from imgflow.imaging.strokes import find_strokes, united
-from imgflow.stages.fill import Fill
+from imgflow.stages.fill import Fill, Filling
 from imgflow.stages.probe import ProbeResult, displaced_probe
 
 PLACES = [("coffee", (180, 12)), ("rocket", (110, 40)), ("chelsea", (10, 180))]
@@ -20,7 +20,8 @@ PLACES = [("coffee", (180, 12)), ("rocket", (110, 40)), ("chelsea", (10, 180))]
 def probe(stamped: Stamped, engine: object, pixels: Pixels | None = None) -> ProbeResult:
     mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
     photo = stamped.pixels if pixels is None else pixels
-    return displaced_probe(photo, mask, dilate(mask, 2), Fill(engine, 32, 2))  # type: ignore[arg-type]
+    fill = Fill(engine, 32, 2)  # type: ignore[arg-type]
+    return displaced_probe(photo, mask, dilate(mask, 2), Filling(photo, mask, fill))
 
 
 def oracle(clean: Pixels) -> FakeFiller:
@@ -43,7 +44,8 @@ def test_a_perfect_engine_has_a_perfect_probe() -> None:
     clean = photo("chelsea", 96)
     stamped = stamp(clean, "I", at=(70, 40), size=10)
     mask = np.where(stamped.changed, 255, 0).astype(np.uint8)
-    result = displaced_probe(stamped.pixels, mask, dilate(mask, 2), Fill(oracle(clean), 6, 0))
+    filling = Filling(stamped.pixels, mask, Fill(oracle(clean), 6, 0))
+    result = displaced_probe(stamped.pixels, mask, dilate(mask, 2), filling)
     assert result.psnr is not None
     assert result.psnr > 40 or math.isinf(result.psnr)
     assert result.ssim > 0.99
@@ -91,23 +93,27 @@ def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:
     mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
     everywhere = np.full_like(mask, 255)
     fill = Fill(Engines().filler("telea"), 32, 2)
-    nowhere = displaced_probe(stamped.pixels, mask, everywhere, fill)
+    nowhere = displaced_probe(stamped.pixels, mask, everywhere, Filling(stamped.pixels, mask, fill))
     assert nowhere.psnr is None
     assert nowhere.unprobed > 0
     huge = np.zeros_like(mask)
     huge[5:-5, 5:-5] = 255
-    assert displaced_probe(stamped.pixels, huge, huge, fill).probes == 0
+    assert (
+        displaced_probe(stamped.pixels, huge, huge, Filling(stamped.pixels, huge, fill)).probes == 0
+    )
 
 
 def test_transparent_ground_is_no_truth(stamped: Stamped) -> None:
     mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
     opaque = np.full((*mask.shape, 1), 255, np.uint8)
     fill = Fill(Engines().filler("telea"), 32, 2)
-    seen = displaced_probe(np.concatenate([stamped.pixels, opaque], axis=2), mask, mask, fill)
-    assert seen == displaced_probe(stamped.pixels, mask, mask, fill)
+    clear = np.concatenate([stamped.pixels, opaque], axis=2)
+    seen = displaced_probe(clear, mask, mask, Filling(clear, mask, fill))
+    plain = Filling(stamped.pixels, mask, fill)
+    assert seen == displaced_probe(stamped.pixels, mask, mask, plain)
     thin = np.where(mask[:, :, None] > 0, opaque, np.uint8(200))
     glass = np.concatenate([stamped.pixels, thin], axis=2)
-    assert displaced_probe(glass, mask, mask, fill).probes == 0
+    assert displaced_probe(glass, mask, mask, Filling(glass, mask, fill)).probes == 0
 
 
 def test_the_probe_avoids_what_is_not_clean() -> None:
@@ -124,5 +130,6 @@ def test_the_probe_avoids_what_is_not_clean() -> None:
         crops.append(crop[hole == 0].mean())
         return crop
 
-    displaced_probe(pixels, mask, avoid, Fill(FakeFiller("noting", noting), 4, 0))
+    fill = Fill(FakeFiller("noting", noting), 4, 0)
+    displaced_probe(pixels, mask, avoid, Filling(pixels, mask, fill))
     assert crops == [] or min(crops) == 90

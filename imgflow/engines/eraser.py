@@ -1,0 +1,173 @@
+"""imgflow's own eraser: takes drawn text off a photo and recovers what is under it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.engines.spec import EngineSpec, Found
+from imgflow.errors import EngineUnavailable
+from imgflow.imaging.colour import data_range, to_uint8
+from imgflow.imaging.masks import dilate
+from imgflow.imaging.tiling import TilePlan, run_tiled
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from imgflow.engines.networks.eraser import Eraser
+
+WEIGHTS = "eraser.safetensors"
+RECEPTIVE = 192
+"""Pixels that the result of either network depends on, at most: the sum over its convolutions of
+what one of them sees beyond its own pixel, times the size of its pixels."""
+_UNIT = 16
+# Photos up to this many pixels go through a network at once; a tile of a larger one is as large.
+_AT_ONCE = 1 << 20
+_TILE = 768
+# From which probability on a pixel counts as text: the networks are trained with masks that are
+# rather too wide than too narrow.
+_TEXT = 0.35
+# What JPEG smears beyond the fringe.
+_FRINGE = 1
+# Telea's own neighbourhood, pixels.
+_FILL_RADIUS = 3
+
+Planes = NDArray[np.float32]
+
+
+class NeuralEraser:
+    """The shipped networks (imgflow/engines/networks/eraser.py), or others of the same shape.
+
+    threads: of torch, for the whole process.
+    """
+
+    def __init__(self, *, weights: Path | None = None, threads: int = 1) -> None:
+        self._weights = weights or Path(str(files("imgflow.engines") / "weights" / WEIGHTS))
+        self._threads = threads
+        self.spec = EngineSpec(
+            name="eraser",
+            kind="eraser",
+            model_id="imgflow-eraser-1",
+            licence="Apache-2.0",
+            weights_sha256=_sha256(self._weights),
+            receptive=RECEPTIVE,
+            tiling="crop",
+            dtypes=("uint8", "uint16"),
+        )
+
+    def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
+        photo = _shares(pixels)
+        # A fourth channel, and a fifth that comes back: tiles keep their number of channels.
+        seen = np.dstack([photo, region > 0]).astype(np.float32)
+        chance = self._run(seen, self._find)[:, :, 0]
+        mask = np.where((chance > _TEXT) & (region > 0), np.uint8(255), np.uint8(0))
+        sure = chance[mask > 0]
+        confidence = float(sure.mean()) if sure.size else 0.0
+        return Found(dilate(mask, _FRINGE) & region, confidence)
+
+    def restore(
+        self,
+        pixels: NDArray[np.generic],
+        region: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+    ) -> NDArray[np.generic]:
+        photo = _shares(pixels)
+        filled = _shares(telea(to_uint8(pixels), mask))
+        seen = np.dstack([photo, filled, mask > 0, region > 0]).astype(np.float32)
+        clean = self._run(seen, self._restore)[:, :, :3]
+        top = data_range(pixels.dtype)
+        return np.rint(np.clip(clean, 0, 1) * top).astype(pixels.dtype)
+
+    def _run(self, seen: Planes, network: Callable[[Planes], Planes]) -> Planes:
+        """A network on (H, W, C) planes of any size."""
+        height, width = seen.shape[:2]
+        if height * width > _AT_ONCE:
+            plan = TilePlan.for_engine(
+                height, width, receptive=RECEPTIVE, scale=1, core=_TILE, levels=4
+            )
+            return run_tiled(seen, network, plan)[0]
+        down, right = -height % _UNIT, -width % _UNIT
+        padded = np.pad(seen, ((0, down), (0, right), (0, 0)), mode="symmetric")
+        return network(padded)[:height, :width]
+
+    def _find(self, seen: Planes) -> Planes:
+        """Planes (h, w, 4) of photo and region; the first of the result is the probability."""
+        import torch
+
+        planes = self._tensor(seen)
+        with torch.inference_mode():
+            logit = self._network.find(planes[:, :3], planes[:, 3:])
+        return _planes(torch.sigmoid(logit.float()).expand(-1, seen.shape[2], -1, -1))
+
+    def _restore(self, seen: Planes) -> Planes:
+        """Planes (h, w, 8) of photo, fill, mask and region; the first three of the result are the
+        clean photo."""
+        import torch
+
+        planes = self._tensor(seen)
+        photo, filled, mask, region = torch.split(planes, [3, 3, 1, 1], dim=1)
+        with torch.inference_mode():
+            clean = self._network.restore(photo, region, mask, filled).float()
+        return _planes(torch.cat([clean, planes[:, 3:].float()], dim=1))
+
+    def _tensor(self, seen: Planes) -> Tensor:
+        import torch
+
+        planes = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None]
+        return planes.to(self.dtype).contiguous(memory_format=torch.channels_last)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """bfloat16 where the processor has it in hardware (several times faster), else float32."""
+        import torch
+
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+    @cached_property
+    def _network(self) -> Eraser:
+        import torch
+        from safetensors.torch import load_file
+
+        from imgflow.engines.networks.eraser import Eraser
+
+        torch.set_num_threads(self._threads)
+        network = Eraser()
+        network.load_state_dict(load_file(str(self._weights)))
+        return network.to(self.dtype).to(memory_format=torch.channels_last).eval()
+
+
+def _shares(pixels: NDArray[np.generic]) -> Planes:
+    return pixels.astype(np.float32) / np.float32(data_range(pixels.dtype))
+
+
+def _planes(result: Tensor) -> Planes:
+    return np.ascontiguousarray(result[0].permute(1, 2, 0).numpy(), np.float32)
+
+
+def telea(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 with what lies under `mask` filled from its rim (Telea 2004).
+
+    What the network starts from. mask: (H, W), not 0 where to fill.
+    """
+    return np.asarray(cv2.inpaint(pixels, mask, _FILL_RADIUS, cv2.INPAINT_TELEA), np.uint8)
+
+
+@lru_cache
+def _sha256(weights: Path) -> str:
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise EngineUnavailable(
+            "weights_missing",
+            f"the eraser's weights {weights} cannot be read: {error.strerror or error}",
+            hint="They come with imgflow: install it again",
+        ) from error

@@ -1,0 +1,138 @@
+"""Taking drawn text off: its strokes are found, and what is under them is restored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.engines.spec import Eraser, Found
+from imgflow.imaging.colour import flatten, plain_background
+from imgflow.imaging.encode import decode_mask, encode_mask
+from imgflow.imaging.layers import estimate_layer
+from imgflow.imaging.masks import Box, Mask, dilate, hole_boxes, polygon_mask
+from imgflow.lineage.record import TextRegion
+from imgflow.stages.fill import nearest_known
+from imgflow.stages.stage import Job, Picture
+
+# Pixels around a region that the eraser sees: what the ground looks like.
+CONTEXT = 96
+# Detectors cut close: outlines, shadows and descenders lie up to this much of a line's height
+# beyond its region, and a few pixels more.
+_BEYOND = 0.25
+_AT_LEAST = 4
+# Strokes alone are hardly text: a probe's hole stands in a region this much larger.
+_AROUND_PROBE = 8
+# Kinds of what is kept of strokes.
+_CACHED = ("strokes", "strokes-confidence")
+
+
+def text_area(regions: Sequence[TextRegion], height: int, width: int, grow: float = 1.0) -> Mask:
+    """Where the strokes of text regions can be: their polygons, with room around them."""
+    area = np.zeros((height, width), np.uint8)
+    for region in regions:
+        polygon = np.array(region.polygon, np.float32)
+        (_, sides, _) = cv2.minAreaRect(polygon)
+        beyond = round(grow * (_BEYOND * min(sides) + _AT_LEAST))
+        area |= dilate(polygon_mask([polygon], height, width), beyond)
+    return area
+
+
+def find_strokes(picture: Picture, area: Mask, job: Job, eraser: Eraser) -> Found:
+    """Strokes of text in a picture within `area` (H, W; 255 = text may be there).
+
+    Kept by input, place and eraser: changing the fill finds nothing anew.
+    """
+    place = hashlib.sha256(area.tobytes()).hexdigest()
+    identity = "|".join([picture.ref.sha256, place, eraser.spec.code_version])
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    mask, confidence = (job.store.get_cached(kind, digest) for kind in _CACHED)
+    if mask is not None and confidence is not None:
+        return Found(decode_mask(mask), float(confidence))
+    found = strokes_of(picture.pixels, area, eraser)
+    job.store.put_cached(_CACHED[0], digest, encode_mask(found.mask))
+    job.store.put_cached(_CACHED[1], digest, repr(found.confidence).encode())
+    return found
+
+
+def strokes_of(pixels: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
+    """Strokes in (H, W, 3|4) pixels; the least confident crop speaks for all.
+
+    The eraser sees transparent pixels as plain background.
+    """
+    mask, confidence = np.zeros(area.shape, np.uint8), 1.0
+    for window in _windows(area):
+        found = eraser.find(opaque(pixels[window]), area[window])
+        mask[window] |= found.mask & area[window]
+        confidence = min(confidence, found.confidence)
+    return Found(mask, confidence if mask.any() else 0.0)
+
+
+def restore(pixels: NDArray[Any], area: Mask, mask: Mask, eraser: Eraser) -> NDArray[Any]:
+    """A copy of (H, W, 3|4) pixels with what is under `mask` restored; all else is bit-exact.
+
+    Alpha under strokes becomes that of its nearest neighbour. Raises ValueError for an engine
+    that returns another shape or dtype.
+    """
+    result = pixels.copy()
+    for window in _windows(mask):
+        crop, strokes = opaque(pixels[window]), mask[window]
+        clean = eraser.restore(crop, area[window], strokes)
+        if clean.shape != crop.shape or clean.dtype != crop.dtype:
+            raise ValueError(
+                f"the eraser '{eraser.spec.name}' returned {clean.dtype} {clean.shape} "
+                f"for {crop.dtype} {crop.shape}"
+            )
+        here = strokes > 0
+        result[window][:, :, :3][here] = clean[here]
+        if pixels.shape[2] == 4:
+            alpha = nearest_known(pixels[window][:, :, 3], strokes)
+            result[window][:, :, 3][here] = alpha[here]
+    return result
+
+
+def _windows(mask: Mask) -> Iterator[tuple[slice, slice]]:
+    """Crops that hold the mask, with what the eraser wants to see around it."""
+    for box in hole_boxes(mask, CONTEXT):
+        yield box.padded(CONTEXT, *mask.shape).slices
+
+
+def opaque(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) of the same dtype: what a viewer sees, on a plain background."""
+    if pixels.shape[2] == 3:
+        return np.ascontiguousarray(pixels)
+    if pixels.dtype == np.uint8:
+        return flatten(pixels, plain_background(pixels))
+    shown = flatten(pixels, plain_background(pixels)).astype(pixels.dtype) * 257
+    solid = pixels[:, :, 3:] == np.iinfo(pixels.dtype).max
+    return np.where(solid, pixels[:, :, :3], shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """An erasure, as the probe repeats it: what was taken off is laid over other ground, and
+    taken off there. before, after: (H, W, 3|4). mask: its strokes."""
+
+    before: NDArray[Any]
+    after: NDArray[Any]
+    mask: Mask
+    eraser: Eraser
+
+    @property
+    def context(self) -> int:
+        return CONTEXT
+
+    def lay(self, truth: NDArray[Any], box: Box) -> NDArray[Any]:
+        seen, clean = self.before[box.slices][:, :, :3], self.after[box.slices][:, :, :3]
+        damaged = truth.copy()
+        layer = estimate_layer(seen, clean, self.mask[box.slices])
+        damaged[:, :, :3] = layer.over(truth[:, :, :3])
+        return damaged
+
+    def mend(self, damaged: NDArray[Any], hole: Mask) -> NDArray[Any]:
+        return restore(damaged, dilate(hole, _AROUND_PROBE), hole, self.eraser)

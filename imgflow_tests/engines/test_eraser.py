@@ -1,0 +1,120 @@
+"""The eraser engine: any size and depth, tiles as the whole, only what it may touch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from imgflow.engines import eraser as module
+from imgflow.engines.eraser import RECEPTIVE, NeuralEraser
+from imgflow.engines.networks.eraser import STRIDE, Eraser
+from imgflow.errors import EngineUnavailable
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of random weights: one that changes something everywhere."""
+    torch.manual_seed(0)
+    network = Eraser()
+    for value in network.parameters():
+        torch.nn.init.normal_(value, std=0.05)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_file({name: each.to(torch.float16) for name, each in network.state_dict().items()}, path)
+    return path
+
+
+# Planes that each role takes.
+_CHANNELS = {"_find": 4, "_restore": 8}
+
+
+def noise(height: int, width: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(1).integers(0, top, (height, width, 3), dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 33), (64, 100), (130, 47)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_any_size_and_depth(weights: Path, size: tuple[int, int], dtype: Any) -> None:
+    pixels, region = noise(*size, dtype), np.full(size, 255, np.uint8)
+    engine = NeuralEraser(weights=weights)
+    found = engine.find(pixels, region)
+    assert found.mask.shape == size
+    assert set(np.unique(found.mask)) <= {0, 255}
+    assert 0 <= found.confidence <= 1
+    clean = engine.restore(pixels, region, found.mask)
+    assert clean.shape == pixels.shape
+    assert clean.dtype == dtype
+
+
+def test_the_same_photo_gives_the_same_bytes(weights: Path) -> None:
+    pixels, region = noise(70, 90), np.full((70, 90), 255, np.uint8)
+    one, other = (NeuralEraser(weights=weights) for _ in range(2))
+    mask = one.find(pixels, region).mask
+    assert (mask == other.find(pixels, region).mask).all()
+    assert (one.restore(pixels, region, mask) == other.restore(pixels, region, mask)).all()
+
+
+def test_without_a_region_nothing_is_found(weights: Path) -> None:
+    found = NeuralEraser(weights=weights).find(noise(40, 40), np.zeros((40, 40), np.uint8))
+    assert not found.mask.any()
+    assert found.confidence == 0
+
+
+@pytest.mark.parametrize("role", ["_find", "_restore"])
+def test_no_pixel_depends_on_what_is_beyond_the_stated_reach(weights: Path, role: str) -> None:
+    """What tiles rest on."""
+    engine = NeuralEraser(weights=weights)
+    engine.dtype = torch.float32
+    side = 2 * RECEPTIVE + 8 * STRIDE
+    seen = np.random.default_rng(0).random((side, side, _CHANNELS[role]), np.float32)
+    other = seen.copy()
+    other[:STRIDE, :STRIDE] = 1 - other[:STRIDE, :STRIDE]
+    run = getattr(engine, role)
+    rows, columns = np.nonzero(np.abs(run(seen) - run(other)).max(axis=2))
+    assert rows.size
+    assert max(rows.max(), columns.max()) < STRIDE + RECEPTIVE
+
+
+@pytest.mark.parametrize("role", ["_find", "_restore"])
+def test_tiles_give_what_the_whole_gives(
+    weights: Path, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = NeuralEraser(weights=weights)
+    engine.dtype = torch.float32
+    seen = np.random.default_rng(0).random((448, 512, _CHANNELS[role]), np.float32)
+    whole = engine._run(seen, getattr(engine, role))
+    monkeypatch.setattr(module, "_AT_ONCE", 1 << 16)
+    monkeypatch.setattr(module, "_TILE", 256)
+    tiled = engine._run(seen, getattr(engine, role))
+    # Tiles see the photo mirrored beyond its edges, the network's own convolutions see zeros.
+    inner = (slice(RECEPTIVE, -RECEPTIVE), slice(RECEPTIVE, -RECEPTIVE))
+    assert np.abs(whole - tiled)[inner].max() < 1e-4
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match=r"gone\.safetensors"):
+        NeuralEraser(weights=tmp_path / "gone.safetensors")
+
+
+def test_the_engine_costs_no_torch_until_it_works() -> None:
+    code = (
+        "import sys; from imgflow.engines.registry import Engines; "
+        "Engines().eraser('eraser').spec; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_shipped_weights_are_small_and_known() -> None:
+    spec = NeuralEraser().spec
+    path = Path(module.__file__).parent / "weights" / module.WEIGHTS
+    assert path.stat().st_size <= 2_000_000
+    assert spec.weights_sha256
+    assert path.with_suffix(".md").read_text().count(spec.weights_sha256) == 1

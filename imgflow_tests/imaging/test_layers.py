@@ -1,0 +1,81 @@
+"""What was drawn over a photo: opacity and colour come back, and lie over other ground."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from imgflow.imaging.layers import estimate_layer
+
+
+def _ground(seed: int, spread: float = 40) -> NDArray[np.uint8]:
+    soft = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=(80, 120, 3)), (0, 0), 6)
+    return np.clip(128 + spread * soft / soft.std(), 0, 255).astype(np.uint8)
+
+
+def _letters() -> NDArray[np.float32]:
+    image = np.zeros((80, 120), np.uint8)
+    cv2.putText(image, "Abc", (6, 60), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, 5, cv2.LINE_AA)
+    return image.astype(np.float32) / 255
+
+
+def _draw(
+    ground: NDArray[np.uint8], opacity: float, colour: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    share = (opacity * _letters())[:, :, None]
+    return np.rint(ground * (1 - share) + np.float32(colour) * share).astype(np.uint8)
+
+
+@pytest.mark.parametrize("opacity", [0.2, 0.35, 0.6])
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (200, 30, 60)])
+def test_opacity_and_colour_come_back(opacity: float, colour: tuple[int, int, int]) -> None:
+    ground = _ground(1)
+    mask = np.where(_letters() > 0.02, np.uint8(255), np.uint8(0))
+    layer = estimate_layer(_draw(ground, opacity, colour), ground, mask)
+    assert layer.opacity == pytest.approx(opacity, abs=0.03)
+    assert np.abs(layer.colour[mask > 0].mean(axis=0) - colour).max() < 12
+
+
+@pytest.mark.parametrize("opacity", [0.25, 0.5, 1.0])
+def test_over_other_ground_it_looks_as_if_drawn_there(opacity: float) -> None:
+    ground, other = _ground(1), _ground(2)
+    mask = np.where(_letters() > 0.02, np.uint8(255), np.uint8(0))
+    layer = estimate_layer(_draw(ground, opacity, (255, 255, 255)), ground, mask)
+    error = np.abs(layer.over(other).astype(int) - _draw(other, opacity, (255, 255, 255)))
+    # Of an opaque layer the fringe brings its old ground along.
+    assert np.median(error[mask > 0]) <= 2
+    assert not (layer.over(other) != other)[mask == 0].any()
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0)])
+def test_on_even_ground_black_and_white_are_recognised(colour: tuple[int, int, int]) -> None:
+    even = np.full((80, 120, 3), (180, 90, 60), np.uint8)
+    mask = np.where(_letters() > 0.02, np.uint8(255), np.uint8(0))
+    layer = estimate_layer(_draw(even, 0.3, colour), even, mask)
+    assert layer.opacity == pytest.approx(0.3, abs=0.03)
+
+
+def test_what_no_single_colour_explains_hides_the_photo() -> None:
+    even = np.full((80, 120, 3), (180, 90, 60), np.uint8)
+    mask = np.where(_letters() > 0.02, np.uint8(255), np.uint8(0))
+    layer = estimate_layer(_draw(even, 1.0, (250, 140, 20)), even, mask)
+    assert layer.opacity == 1.0
+    assert (layer.over(even)[_letters() == 1] == (250, 140, 20)).all()
+
+
+def test_sixteen_bits_keep_their_range() -> None:
+    ground = _ground(1).astype(np.uint16) * 257
+    share = (0.4 * _letters())[:, :, None]
+    seen = np.rint(ground * (1 - share) + 65535 * share).astype(np.uint16)
+    mask = np.where(_letters() > 0.02, np.uint8(255), np.uint8(0))
+    layer = estimate_layer(seen, ground, mask)
+    assert layer.opacity == pytest.approx(0.4, abs=0.03)
+    assert layer.over(ground).dtype == np.uint16
+    assert np.median(np.abs(layer.over(ground).astype(int) - seen)[mask > 0]) < 300
+
+
+def test_nothing_drawn_is_no_layer() -> None:
+    ground = _ground(1)
+    layer = estimate_layer(ground, ground, np.zeros((80, 120), np.uint8))
+    assert layer.opacity == 0
+    assert (layer.over(ground) == ground).all()
