@@ -69,10 +69,9 @@ class NeuralEraser:
         # A fourth channel, and a fifth that comes back: tiles keep their number of channels.
         seen = np.dstack([photo, region > 0]).astype(np.float32)
         chance = self._run(seen, self._find)[:, :, 0]
-        mask = np.where((chance > _TEXT) & (region > 0), np.uint8(255), np.uint8(0))
-        sure = chance[mask > 0]
+        sure = chance[(chance > _TEXT) & (region > 0)]
         confidence = float(sure.mean()) if sure.size else 0.0
-        return Found(dilate(mask, _FRINGE) & region, confidence)
+        return Found(strokes_in(chance[None], region[None])[0], confidence)
 
     def restore(
         self,
@@ -151,6 +150,13 @@ def _shares(pixels: NDArray[np.generic]) -> Planes:
 
 def _planes(result: Tensor) -> Planes:
     return np.ascontiguousarray(result[0].permute(1, 2, 0).numpy(), np.float32)
+
+
+def strokes_in(chance: Planes, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Masks (N, H, W; 0 or 255) of probabilities of text (N, H, W), within regions (N, H, W)."""
+    text = np.where((chance > _TEXT) & (region > 0), np.uint8(255), np.uint8(0))
+    grown = np.stack([dilate(each, _FRINGE) for each in text])
+    return np.where(region > 0, grown, np.uint8(0))
 
 
 def telea(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -22,11 +22,20 @@ def eraser(
     fonts: Annotated[Path, typer.Option(help="Folder of fonts.")] = Path("/usr/share/fonts"),
     steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 6_000,
     learning_rate: Annotated[float, typer.Option()] = 1e-3,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to begin with, of an earlier training.")
+    ] = None,
+    own_masks: Annotated[
+        bool, typer.Option("--own-masks", help="Restore under masks that the finder gives.")
+    ] = False,
     seed: Annotated[int, typer.Option()] = 0,
     threads: Annotated[int, typer.Option(help="Threads of torch; 0: its choice.")] = 0,
 ) -> None:
     """The eraser of overlaid text. Run again, it goes on where it stopped."""
+    from functools import partial
+
     import torch
+    from safetensors.torch import load_file
 
     from imgflow.engines.networks.eraser import Eraser
     from imgflow.synthesis.fonts import find_fonts
@@ -45,10 +54,13 @@ def eraser(
     unseen = Scenes([known[name] for name in kept], found, seed + 1)
     recipe = Recipe(steps=steps, batch=2, learning_rate=learning_rate, seed=seed)
     torch.manual_seed(seed)
+    network = Eraser()
+    if start is not None:
+        network.load_state_dict(load_file(str(start)))
     network = train(
-        Eraser(),
+        network,
         samples,
-        loss,
+        partial(loss, own_masks=own_masks),
         lambda trained: judged(trained, unseen, 40),
         recipe,
         work,

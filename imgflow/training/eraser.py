@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from imgflow.engines.eraser import telea
+from imgflow.engines.eraser import strokes_in, telea
 from imgflow.engines.networks.eraser import Eraser
 from imgflow.imaging.masks import polygon_mask
 from imgflow.synthesis.fonts import Fonts
@@ -73,15 +73,18 @@ class Scenes(Dataset[Any]):
         )
 
 
-def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
+def loss(network: Eraser, batch: Sequence[Tensor], *, own_masks: bool = False) -> Tensor:
     """Error of the pixels and of their differences under the mask, and of the text found.
 
-    Nothing but the pixels under a mask, and strokes within the region, is ever used.
+    Nothing but the pixels under a mask, and strokes within the region, is ever used. own_masks:
+    every second patch is restored under the mask that the finder gives, as it is in use.
     """
     photo, region, mask, filled, truth, touched = (
         each.flatten(0, 1).contiguous(memory_format=torch.channels_last) for each in batch
     )
     found = network.find(photo, region).float()
+    if own_masks:
+        mask, filled = _with_own_masks(photo, region, mask, filled, found.detach())
     result = network.restore(photo, region, mask, filled).float()
     # Rings that a detector's mask may have around the strokes count as well.
     weight = functional.max_pool2d(torch.maximum(mask, touched * region), 3, stride=1, padding=1)
@@ -128,6 +131,26 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
 def _psnr(test: Tensor, truth: Tensor, where: Tensor) -> float:
     error = (test - truth)[:, where].square().mean()
     return float(-10 * torch.log10(error + 1e-8))
+
+
+def _with_own_masks(
+    photo: Tensor, region: Tensor, mask: Tensor, filled: Tensor, found: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The masks and fills, every second one replaced by what the finder's logits lead to."""
+    strokes = strokes_in(torch.sigmoid(found[::2, 0]).cpu().numpy(), _levels(region[::2])[..., 0])
+    seen = _levels(photo[::2])
+    fills = np.stack([telea(each, where) for each, where in zip(seen, strokes, strict=True)])
+    mask, filled = mask.clone(), filled.clone()
+    mask[::2, 0] = torch.from_numpy((strokes > 0).astype(np.float32)).to(mask.device)
+    planes = fills.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    filled[::2] = torch.from_numpy(planes).to(filled.device)
+    return mask, filled
+
+
+def _levels(planes: Tensor) -> NDArray[np.uint8]:
+    """(N, H, W, C) uint8 of (N, C, H, W) shares."""
+    levels = (planes * 255).round().permute(0, 2, 3, 1).contiguous()
+    return np.asarray(levels.to(torch.uint8).cpu().numpy())
 
 
 def _overlay(height: int, width: int, fonts: Fonts, chance: Random) -> Overlay:

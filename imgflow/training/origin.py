@@ -34,7 +34,7 @@ _LEAST_CONFIDENCE = 0.5
 # Share of product lines, on photos kept back, that may be called overlays, and that may be called
 # that or be uncertain.
 _FALSE = 0.0075
-_DOUBTFUL = 0.02
+_DOUBTFUL = 0.05
 # Most that a rare kind of overlay is raised by.
 _MOST_BALANCE = 4.0
 # Share of a region that a drawn line must cover to name it.
