@@ -161,10 +161,25 @@ def select_unwanted(
         going, uncertain = free, []
     else:
         going = [region for region in free if region.kind == "overlay"]
-        uncertain = [region for region in free if region.kind is None]
+        doubtful = [region for region in free if region.kind is None]
+        # A copy of a mark that is known for an overlay is no doubt one as well.
+        copies = [each for each in doubtful if any(_is_copy(each, sure) for sure in going)]
+        uncertain = [each for each in doubtful if each not in copies]
+        going = [region for region in free if region in going or region in copies]
     claimed = () if job.person else _claiming(going, settings.own_marks)
     return Selection(
         tuple(Unwanted(region, "policy") for region in going), (), tuple(uncertain), claimed
+    )
+
+
+def _is_copy(region: TextRegion, sure: TextRegion) -> bool:
+    """Whether two regions read alike, or one reads a part of the other."""
+    one, other = (
+        "".join(letter for letter in each.text.casefold() if letter.isalnum())
+        for each in (region, sure)
+    )
+    return same_mark(region.text, sure.text) or (
+        bool(one and other) and (one in other or other in one)
     )
 
 

@@ -258,6 +258,36 @@ def test_text_that_may_be_either_waits_for_a_person_untouched(
     assert "'Lorem' (flat colour)" in outcome.reason.message
 
 
+@pytest.mark.parametrize(("text", "going"), [("imagehub", 2), ("hub", 2), ("Nordwind", 0)])
+def test_an_uncertain_copy_of_a_sure_mark_goes_with_it(
+    text: str,
+    going: int,
+    monkeypatch: pytest.MonkeyPatch,
+    engines: Engines,
+    stamped: Stamped,
+    make_job: MakeJob,
+    picture: MakePicture,
+) -> None:
+    class Twice(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            return [stamped.region, stamped.region] if pixels.shape == stamped.pixels.shape else []
+
+    def judge(pixels: Pixels, regions: list[TextRegion]) -> list[TextRegion]:
+        sure, doubtful = regions
+        return [
+            sure.model_copy(update={"kind": "overlay", "text": "imagehub"}),
+            doubtful.model_copy(update={"kind": None, "text": text}),
+        ]
+
+    engines.register_text_detector("rapidocr", Twice)
+    monkeypatch.setattr("imgflow.stages.text.judge", judge)
+    outcome = detext(picture(stamped.pixels), make_job({"detext": {"own_marks": ["imagehub"]}}))
+    if going:
+        assert [len(each.regions) for each in outcome.operations] == [going]
+    else:
+        assert outcome.verdict is Verdict.NEEDS_REVIEW
+
+
 @pytest.mark.usefixtures("detector")
 def test_marks_that_claim_rights_wait_unless_they_are_ours_or_a_person_asks(
     monkeypatch: pytest.MonkeyPatch, stamped: Stamped, make_job: MakeJob, picture: MakePicture

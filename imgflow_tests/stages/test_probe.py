@@ -10,15 +10,18 @@ from samples import FakeFiller, Pixels, Stamped, painted, photo, stamp
 
 from imgflow.engines.registry import Engines
 from imgflow.imaging.masks import dilate
-from imgflow.imaging.strokes import find_strokes, united
 from imgflow.stages.fill import Fill, Filling
 from imgflow.stages.probe import ProbeResult, displaced_probe
 
 PLACES = [("coffee", (180, 12)), ("rocket", (110, 40)), ("chelsea", (10, 180))]
 
 
+def strokes(stamped: Stamped) -> Pixels:
+    return dilate(np.where(stamped.changed, 255, 0).astype(np.uint8), 1)
+
+
 def probe(stamped: Stamped, engine: object, pixels: Pixels | None = None) -> ProbeResult:
-    mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
+    mask = strokes(stamped)
     photo = stamped.pixels if pixels is None else pixels
     fill = Fill(engine, 32, 2)  # type: ignore[arg-type]
     return displaced_probe(photo, mask, dilate(mask, 2), Filling(photo, mask, fill))
@@ -90,7 +93,7 @@ def test_sixteen_bits_are_probed_like_eight(stamped: Stamped) -> None:
 
 
 def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:
-    mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
+    mask = strokes(stamped)
     everywhere = np.full_like(mask, 255)
     fill = Fill(Engines().filler("telea"), 32, 2)
     nowhere = displaced_probe(stamped.pixels, mask, everywhere, Filling(stamped.pixels, mask, fill))
@@ -104,7 +107,7 @@ def test_without_clean_ground_there_is_no_probe(stamped: Stamped) -> None:
 
 
 def test_transparent_ground_is_no_truth(stamped: Stamped) -> None:
-    mask = united([find_strokes(stamped.pixels, stamped.polygon)], *stamped.changed.shape)
+    mask = strokes(stamped)
     opaque = np.full((*mask.shape, 1), 255, np.uint8)
     fill = Fill(Engines().filler("telea"), 32, 2)
     clear = np.concatenate([stamped.pixels, opaque], axis=2)
