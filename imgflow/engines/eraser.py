@@ -38,6 +38,8 @@ _TILE = 768
 _TEXT = 0.35
 # What JPEG smears beyond the fringe.
 _FRINGE = 1
+# How far the plain fill goes around what is left of text.
+_GHOST = 6
 # Telea's own neighbourhood, pixels.
 _FILL_RADIUS = 3
 
@@ -65,10 +67,7 @@ class NeuralEraser:
         )
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
-        photo = _shares(pixels)
-        # A fourth channel, and a fifth that comes back: tiles keep their number of channels.
-        seen = np.dstack([photo, region > 0]).astype(np.float32)
-        chance = self._run(seen, self._find)[:, :, 0]
+        chance = self._chance(_shares(pixels), region)
         sure = chance[(chance > _TEXT) & (region > 0)]
         confidence = float(sure.mean()) if sure.size else 0.0
         return Found(strokes_in(chance[None], region[None])[0], confidence)
@@ -79,12 +78,22 @@ class NeuralEraser:
         region: NDArray[np.uint8],
         mask: NDArray[np.uint8],
     ) -> NDArray[np.generic]:
-        photo = _shares(pixels)
+        photo, here = _shares(pixels), mask > 0
         filled = _shares(telea(to_uint8(pixels), mask))
-        seen = np.dstack([photo, filled, mask > 0, region > 0]).astype(np.float32)
-        clean = self._run(seen, self._restore)[:, :, :3]
+        seen = np.dstack([photo, filled, here, region > 0]).astype(np.float32)
+        clean = np.clip(self._run(seen, self._restore)[:, :, :3], 0, 1)
+        # Where the finder still sees text, opaque strokes were taken for the photo shining
+        # through: the plain fill knows nothing of them.
+        chance = self._chance(np.where(here[:, :, None], clean, photo), region)
+        ghosts = dilate(strokes_in(chance[None], mask[None])[0], _GHOST) > 0
+        clean[ghosts] = filled[ghosts]
         top = data_range(pixels.dtype)
-        return np.rint(np.clip(clean, 0, 1) * top).astype(pixels.dtype)
+        return np.rint(clean * top).astype(pixels.dtype)
+
+    def _chance(self, photo: Planes, region: NDArray[np.uint8]) -> Planes:
+        """Probability of text, (H, W), in a photo of shares within a region."""
+        seen = np.dstack([photo, region > 0]).astype(np.float32)
+        return self._run(seen, self._find)[:, :, 0]
 
     def _run(self, seen: Planes, network: Callable[[Planes], Planes]) -> Planes:
         """A network on (H, W, C) planes of any size."""
