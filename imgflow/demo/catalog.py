@@ -126,14 +126,15 @@ def _date_stamp() -> _Upload:
 
 
 def _watermark_on_calm() -> _Upload:
-    photo = _source("rocket.jpg")
+    name, photo = "rocket-watermark.jpg", _source("rocket.jpg")
+    step = {"op": "remove_text"}
     return _Upload(
-        name="rocket-watermark.jpg",
-        title="translucent watermark",
-        expected="The slanted watermark is gone from the evening sky",
+        name=name,
+        title="translucent watermark, a manifest asks",
+        expected="The slanted watermark is gone from the evening sky; a person asks for it",
         data=_jpeg(_watermarked(photo, "PICSTOCK", 46, 12, (0.45, 0.17)), 95),
         truth=photo,
-        beside={},
+        beside={f"{name}.json": _manifest("demo-watermark", [step])},
     )
 
 
@@ -142,7 +143,7 @@ def _watermark_on_edges() -> _Upload:
     return _Upload(
         name="coffee-watermark.jpg",
         title="translucent watermark across the cup",
-        expected="Too hard for the classical fills: the photo waits for a person, unharmed",
+        expected="It could belong to the cup: the photo waits for a person, unharmed",
         data=_jpeg(_watermarked(photo, "PICSTOCK  PREVIEW", 64, 28, (0.5, 0.5)), 95),
         truth=photo,
         beside={},
@@ -163,7 +164,7 @@ def _watermarked(
 
 
 def _caption() -> _Upload:
-    photo = _source("chelsea.png")
+    name, photo = "cat-caption.jpg", _source("chelsea.png")
     layer = _layer(photo)
     _write(
         layer,
@@ -175,12 +176,12 @@ def _caption() -> _Upload:
         outline=2,
     )
     return _Upload(
-        name="cat-caption.jpg",
-        title="outlined caption",
+        name=name,
+        title="outlined caption, a manifest asks",
         expected="The caption and its black outline are gone",
         data=_jpeg(_composed(photo, layer), 95),
         truth=photo,
-        beside={},
+        beside={f"{name}.json": _manifest("demo-caption", [{"op": "remove_text"}])},
     )
 
 
@@ -304,13 +305,14 @@ def _cut_out() -> _Upload:
     photo.putalpha(shape.filter(ImageFilter.GaussianBlur(1)))
     layer = _layer(photo)
     _write(layer, (276, 352), "ESPRESSO SET", 26, _WHITE, anchor="ms", outline=2)
+    name = "espresso-cut-out.png"
     return _Upload(
-        name="espresso-cut-out.png",
-        title="transparent cut-out with a caption",
+        name=name,
+        title="transparent cut-out with a caption, a manifest asks",
         expected="The caption is gone from the saucer; the ground stays transparent",
         data=_png(_composed(photo, layer)),
         truth=photo,
-        beside={},
+        beside={f"{name}.json": _manifest("demo-cut-out", [{"op": "remove_text"}])},
     )
 
 

@@ -100,6 +100,9 @@ def test_manifests_and_masks_are_taken_in(
             jobs[name] = [step.op for step in intake.manifest.steps]
     assert jobs == {
         "motorcycle-date-stamp": ["remove_text"],
+        "rocket-watermark": ["remove_text"],
+        "cat-caption": ["remove_text"],
+        "espresso-cut-out": ["remove_text"],
         "rocket-photobomb": ["inpaint"],
         "astronaut-logo": ["inpaint"],
         "retina-for-print": ["upscale"],
