@@ -38,6 +38,8 @@ _TILE = 768
 _TEXT = 0.35
 # What JPEG smears beyond the fringe.
 _FRINGE = 1
+# How much likelier text must be than in the plain fill to count as left over.
+_WORSE = 0.3
 # How far the plain fill goes around what is left of text.
 _GHOST = 6
 # Telea's own neighbourhood, pixels.
@@ -82,10 +84,14 @@ class NeuralEraser:
         filled = _shares(telea(to_uint8(pixels), mask))
         seen = np.dstack([photo, filled, here, region > 0]).astype(np.float32)
         clean = np.clip(self._run(seen, self._restore)[:, :, :3], 0, 1)
-        # Where the finder still sees text, opaque strokes were taken for the photo shining
-        # through: the plain fill knows nothing of them.
-        chance = self._chance(np.where(here[:, :, None], clean, photo), region)
-        ghosts = dilate(strokes_in(chance[None], mask[None])[0], _GHOST) > 0
+        # Where the finder sees text again that it does not see in the plain fill, opaque strokes
+        # were taken for the photo shining through.
+        again, plain = (
+            self._chance(np.where(here[:, :, None], each, photo), region)
+            for each in (clean, filled)
+        )
+        ghosts = strokes_in((again - plain)[None] + (_TEXT - _WORSE), mask[None])[0]
+        ghosts = dilate(ghosts, _GHOST) > 0
         clean[ghosts] = filled[ghosts]
         top = data_range(pixels.dtype)
         return np.rint(clean * top).astype(pixels.dtype)
