@@ -135,7 +135,7 @@ class DetextSettings(Settings):
     )
     min_confidence: float = Field(0.6, ge=0, le=1, description="least OCR confidence")
     mask_confidence: float = Field(
-        0.5, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
+        0.45, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
     )
     keep: list[RelativeArea] = Field(
         default_factory=list, description="areas where text is never touched"

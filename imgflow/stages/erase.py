@@ -26,6 +26,8 @@ CONTEXT = 96
 # beyond its region, and a few pixels more.
 _BEYOND = 0.25
 _AT_LEAST = 4
+# Areas this many pixels thick hold the largest letters that erasers are made for.
+_LARGEST = 96
 # Strokes alone are hardly text: a probe's hole stands in a region this much larger.
 _AROUND_PROBE = 8
 # Kinds of what is kept of strokes.
@@ -67,10 +69,28 @@ def strokes_of(pixels: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
     """
     mask, confidence = np.zeros(area.shape, np.uint8), 1.0
     for window in _windows(area):
-        found = eraser.find(opaque(pixels[window]), area[window])
+        found = _find(opaque(pixels[window]), np.ascontiguousarray(area[window]), eraser)
         mask[window] |= found.mask & area[window]
         confidence = min(confidence, found.confidence)
     return Found(mask, confidence if mask.any() else 0.0)
+
+
+def _find(crop: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
+    """Strokes in a crop; huge letters are looked for in a smaller copy of it."""
+    thickness = 2 * float(cv2.distanceTransform(area, cv2.DIST_L2, 3).max())
+    shrink = int(thickness // _LARGEST)
+    # Where text may be anywhere, nothing says how large it is.
+    if shrink < 2 or area.all():
+        return eraser.find(crop, area)
+    height, width = area.shape
+    size = max(width // shrink, 1), max(height // shrink, 1)
+    small, place = (
+        np.asarray(cv2.resize(each, size, interpolation=how))
+        for each, how in ((crop, cv2.INTER_AREA), (area, cv2.INTER_NEAREST))
+    )
+    found = eraser.find(small, np.asarray(place, np.uint8))
+    mask = cv2.resize(found.mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    return Found(dilate(np.asarray(mask, np.uint8), shrink), found.confidence)
 
 
 def restore(pixels: NDArray[Any], area: Mask, mask: Mask, eraser: Eraser) -> NDArray[Any]:

@@ -115,6 +115,21 @@ def test_an_engine_that_returns_something_else_is_refused(stamped: Stamped) -> N
         restore(stamped.pixels, area, area, Wrong())
 
 
+def test_huge_letters_are_looked_for_in_a_smaller_copy() -> None:
+    stamped = stamp(np.full((500, 2000, 3), 90, np.uint8), at=(100, 60), size=300)
+    seen = []
+
+    class Noting(FakeEraser):
+        def find(self, pixels: Pixels, region: Pixels) -> Found:
+            seen.append(pixels.shape[0])
+            return super().find(pixels, region)
+
+    found = strokes_of(stamped.pixels, area_of(stamped), Noting())
+    assert seen == [seen[0]]
+    assert seen[0] < 250
+    assert (found.mask[stamped.changed] > 0).mean() > 0.99
+
+
 def test_the_area_reaches_beyond_what_a_detector_outlines() -> None:
     region = TextRegion(
         polygon=[[50, 50], [150, 50], [150, 70], [50, 70]], text="text", confidence=1.0
