@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from imgflow.engines.spec import EngineSpec, Found
 from imgflow.imaging.masks import dilate
 from imgflow.lineage.record import TextRegion
+from imgflow.pool import Done
 
 Pixels = NDArray[Any]
 
@@ -218,3 +219,16 @@ def default_font(folder: Path) -> Path:
     path = folder / "aileron.otf"
     path.write_bytes(font.path.getvalue())  # type: ignore[union-attr]
     return path
+
+
+def at_once(
+    work: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    initializer: Callable[..., None],
+    initargs: tuple[Any, ...],
+    **_: object,
+) -> Iterator[Done[Any, Any]]:
+    """`supervise` without processes, for tests of what stands around it."""
+    initializer(*initargs)
+    return (Done(item, result=work(item)) for item in items)

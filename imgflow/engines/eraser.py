@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.engines.classical import OpenCvFill
 from imgflow.engines.spec import EngineSpec, Found
 from imgflow.errors import EngineUnavailable
 from imgflow.imaging.colour import data_range, to_uint8
@@ -42,8 +43,8 @@ _FRINGE = 1
 _WORSE = 0.3
 # How far the plain fill goes around what is left of text.
 _GHOST = 6
-# Telea's own neighbourhood, pixels.
-_FILL_RADIUS = 3
+# The plain fill.
+_TELEA = OpenCvFill("telea", "telea-2004-opencv", cv2.INPAINT_TELEA)
 
 Planes = NDArray[np.float32]
 
@@ -179,7 +180,7 @@ def telea(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint
 
     What the network starts from. mask: (H, W), not 0 where to fill.
     """
-    return np.asarray(cv2.inpaint(pixels, mask, _FILL_RADIUS, cv2.INPAINT_TELEA), np.uint8)
+    return np.asarray(_TELEA.fill(pixels, mask), np.uint8)
 
 
 @lru_cache

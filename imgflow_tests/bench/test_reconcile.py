@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
-from samples import encoded, photo
+from samples import at_once, encoded, photo
 
 from imgflow import batch
 from imgflow.bench.reconcile import leftovers, reconcile
@@ -16,24 +14,10 @@ from imgflow.defs.launch import instance, launch
 from imgflow.defs.resources import Progress
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Reason, Verdict, Version
-from imgflow.pool import Done
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
 
 A, B, BAD = (ImageKey(name) for name in ("a.png", "b.png", "bad.jpg"))
-
-
-def at_once(
-    work: Callable[[Any], Any],
-    items: Iterable[Any],
-    *,
-    initializer: Callable[..., None],
-    initargs: tuple[Any, ...],
-    **_: object,
-) -> Iterator[Done[Any, Any]]:
-    """`supervise` without processes."""
-    initializer(*initargs)
-    return (Done(item, result=work(item)) for item in items)
 
 
 @pytest.fixture

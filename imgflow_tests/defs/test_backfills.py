@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster_graphql.test.utils import execute_dagster_graphql
 from PIL import Image
+from samples import at_once
 
 from imgflow import batch
 from imgflow.defs.launch import instance
 from imgflow.defs.partitions import add_keys
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Record, Version
-from imgflow.pool import Done
 from imgflow.store.keys import ImageKey
 
 # Sent when a person presses "Launch backfill" in the materialize dialog.
@@ -130,19 +130,6 @@ class Service:
 
     def records(self) -> dict[tuple[str, Version], Record]:
         return {(each.key, each.version): each for each in self.home.store.records(CATALOG)}
-
-
-def at_once(
-    work: Callable[[Any], Any],
-    items: Iterable[Any],
-    *,
-    initializer: Callable[..., None],
-    initargs: tuple[Any, ...],
-    **_: object,
-) -> Iterator[Done[Any, Any]]:
-    """`supervise` without processes."""
-    initializer(*initargs)
-    return (Done(item, result=work(item)) for item in items)
 
 
 def draw(path: Path, number: int) -> None:

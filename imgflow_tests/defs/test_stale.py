@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
-from samples import FakeDetector, encoded, photo
+from samples import FakeDetector, at_once, encoded, photo
 
 from imgflow import batch, chain
 from imgflow.chain import line_code_versions
@@ -22,7 +22,6 @@ from imgflow.engines.registry import Engines
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Record, Version
 from imgflow.policy.policy import Policy
-from imgflow.pool import Done
 from imgflow.store.keys import ImageKey
 
 RAW, DETEXTED, INPAINTED, UPSCALED, PUBLISHED = Version
@@ -70,19 +69,6 @@ class Shop:
         found = {each: resolver.get_status(dg.AssetKey(str(each)), str(key)) for each in Version}
         assert StaleStatus.MISSING not in found.values()
         return [version for version, status in found.items() if status is StaleStatus.STALE]
-
-
-def at_once(
-    work: Callable[[Any], Any],
-    items: Iterable[Any],
-    *,
-    initializer: Callable[..., None],
-    initargs: tuple[Any, ...],
-    **_: object,
-) -> Iterator[Done[Any, Any]]:
-    """`supervise` without processes."""
-    initializer(*initargs)
-    return (Done(item, result=work(item)) for item in items)
 
 
 @pytest.fixture(scope="module")
