@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.classical import OpenCvFill
-from imgflow.engines.spec import EngineSpec, Found
+from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.errors import EngineUnavailable
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.masks import dilate
@@ -36,13 +36,13 @@ _AT_ONCE = 1 << 20
 _TILE = 768
 # From which probability on a pixel counts as text: the networks are trained with masks that are
 # rather too wide than too narrow.
-_TEXT = 0.35
+_TEXT = 0.25
+# As seen, and mirrored.
+_MIRRORS = (np.s_[:], np.s_[:, ::-1], np.s_[::-1], np.s_[::-1, ::-1])
+# How often a photo is looked at for all its text, and a region for its strokes.
+_SURVEY_LOOKS, _FIND_LOOKS = 2, 4
 # What JPEG smears beyond the fringe.
 _FRINGE = 1
-# How much likelier text must be than in the plain fill to count as left over.
-_WORSE = 0.3
-# How far the plain fill goes around what is left of text.
-_GHOST = 6
 # The plain fill.
 _TELEA = OpenCvFill("telea", "telea-2004-opencv", cv2.INPAINT_TELEA)
 
@@ -61,7 +61,7 @@ class NeuralEraser:
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-1",
+            model_id="imgflow-eraser-2",
             licence="Apache-2.0",
             weights_sha256=_sha256(self._weights),
             receptive=RECEPTIVE,
@@ -69,8 +69,12 @@ class NeuralEraser:
             dtypes=("uint8", "uint16"),
         )
 
+    def survey(self, pixels: NDArray[np.generic], read: NDArray[np.uint8]) -> TextMap:
+        planes = np.rint(255 * self._kinds(_shares(pixels), read, _SURVEY_LOOKS)).astype(np.uint8)
+        return TextMap(planes[:, :, 0], planes[:, :, 1])
+
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
-        chance = self._chance(_shares(pixels), region)
+        chance = _wanted(self._kinds(_shares(pixels), region, _FIND_LOOKS), region)
         sure = chance[(chance > _TEXT) & (region > 0)]
         confidence = float(sure.mean()) if sure.size else 0.0
         return Found(strokes_in(chance[None], region[None])[0], confidence)
@@ -85,22 +89,21 @@ class NeuralEraser:
         filled = _shares(telea(to_uint8(pixels), mask))
         seen = np.dstack([photo, filled, here, region > 0]).astype(np.float32)
         clean = np.clip(self._run(seen, self._restore)[:, :, :3], 0, 1)
-        # Where the finder sees text again that it does not see in the plain fill, opaque strokes
-        # were taken for the photo shining through.
-        again, plain = (
-            self._chance(np.where(here[:, :, None], each, photo), region)
-            for each in (clean, filled)
-        )
-        ghosts = strokes_in((again - plain)[None] + (_TEXT - _WORSE), mask[None])[0]
-        ghosts = dilate(ghosts, _GHOST) > 0
-        clean[ghosts] = filled[ghosts]
         top = data_range(pixels.dtype)
         return np.rint(clean * top).astype(pixels.dtype)
 
-    def _chance(self, photo: Planes, region: NDArray[np.uint8]) -> Planes:
-        """Probability of text, (H, W), in a photo of shares within a region."""
-        seen = np.dstack([photo, region > 0]).astype(np.float32)
-        return self._run(seen, self._find)[:, :, 0]
+    def _kinds(self, photo: Planes, read: NDArray[np.uint8], looks: int = 1) -> Planes:
+        """Probabilities of overlaid text and of product text, (H, W, 2), in a photo of shares.
+
+        looks: mirrored copies that are looked at as well, for the mean of all is nearer the truth
+        (self-ensemble; Timofte, Rothe and Van Gool 2016).
+        """
+        seen = np.dstack([photo, read > 0]).astype(np.float32)
+        found = [
+            self._run(np.ascontiguousarray(seen[mirror]), self._find)[:, :, :2][mirror]
+            for mirror in _MIRRORS[:looks]
+        ]
+        return np.asarray(sum(found) / np.float32(len(found)), np.float32)
 
     def _run(self, seen: Planes, network: Callable[[Planes], Planes]) -> Planes:
         """A network on (H, W, C) planes of any size."""
@@ -115,13 +118,17 @@ class NeuralEraser:
         return network(padded)[:height, :width]
 
     def _find(self, seen: Planes) -> Planes:
-        """Planes (h, w, 4) of photo and region; the first of the result is the probability."""
+        """Planes (h, w, 4) of photo and hint; the first two of the result are the probabilities
+        of overlaid text and of product text."""
         import torch
+
+        from imgflow.engines.networks.eraser import OVERLAY, PRODUCT
 
         planes = self._tensor(seen)
         with torch.inference_mode():
-            logit = self._network.find(planes[:, :3], planes[:, 3:])
-        return _planes(torch.sigmoid(logit.float()).expand(-1, seen.shape[2], -1, -1))
+            chances = self._network.find(planes[:, :3], planes[:, 3:]).float().softmax(dim=1)
+        # As many planes as came in: that is what tiling joins.
+        return _planes(chances[:, [OVERLAY, PRODUCT, OVERLAY, PRODUCT]])
 
     def _restore(self, seen: Planes) -> Planes:
         """Planes (h, w, 8) of photo, fill, mask and region; the first three of the result are the
@@ -166,6 +173,25 @@ def _shares(pixels: NDArray[np.generic]) -> Planes:
 
 def _planes(result: Tensor) -> Planes:
     return np.ascontiguousarray(result[0].permute(1, 2, 0).numpy(), np.float32)
+
+
+def _wanted(kinds: Planes, region: NDArray[np.uint8]) -> Planes:
+    """(H, W) probability of the text that a region is named for: where drawn letters prevail,
+    print behind them stays.
+
+    kinds: (H, W, 2) of overlaid and of product text.
+    """
+    count, places = cv2.connectedComponents((region > 0).astype(np.uint8))
+    wanted = kinds.sum(axis=2)
+    if count < 2:
+        return np.asarray(wanted, np.float32)
+    drawn, printed = (
+        np.bincount(places.ravel(), weights=kinds[:, :, kind].ravel(), minlength=count)
+        for kind in (0, 1)
+    )
+    prevails = drawn > printed
+    prevails[0] = False
+    return np.where(prevails[places], kinds[:, :, 0], wanted).astype(np.float32)
 
 
 def strokes_in(chance: Planes, region: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.spec import EngineSpec
+from imgflow.engines.spec import EngineSpec, TextMap
 from imgflow.errors import EngineUnavailable
 from imgflow.imaging.lettering import MEASURES, Lettering, measure
+from imgflow.imaging.masks import polygon_box, polygon_mask
 from imgflow.lineage.record import TextRegion
 
 Values = NDArray[Any]
@@ -31,7 +32,7 @@ Values = NDArray[Any]
 WEIGHTS = Path(__file__).parent / "weights" / "origin.safetensors"
 
 # Raised whenever the measures here or in imaging/lettering.py may come out differently.
-_MEASURES_VERSION = 1
+_MEASURES_VERSION = 2
 
 # Measures that span orders of magnitude: their logarithm is looked at.
 _WIDE = frozenset(
@@ -44,7 +45,8 @@ _LAYOUT = (
     "edge_in_lines", "turned", "diagonal", "confidence", "lines", "block", "block_sizes",
     "block_aligned", "block_colour", "repeats", "near_any", "share_of_text",
 )  # fmt: skip
-LOOKS = (*MEASURES, *_LAYOUT)
+_LETTERS = ("drawn", "drawn_most", "printed_most")
+LOOKS = (*MEASURES, *_LAYOUT, *_LETTERS)
 """Names of the features that the network sees."""
 
 _WORDING = {
@@ -88,16 +90,19 @@ def judge_spec() -> EngineSpec:
     )
 
 
-def judge(pixels: NDArray[np.uint8], regions: Sequence[TextRegion]) -> list[TextRegion]:
+def judge(
+    pixels: NDArray[np.uint8], regions: Sequence[TextRegion], letters: TextMap
+) -> list[TextRegion]:
     """The regions with kind, score and reasons.
 
-    pixels: (H, W, 3) uint8 sRGB. score: probability of an overlay, 0..1. kind is None where the
-    score is between the thresholds that the weights bring along: nobody should act on it.
+    pixels: (H, W, 3) uint8 sRGB. letters: what the eraser sees in them, of any size. score:
+    probability of an overlay, 0..1. kind is None where the score is between the thresholds that
+    the weights bring along: nobody should act on it.
     """
     if not regions:
         return []
     weights = load_weights()
-    seen = look(pixels, regions)
+    seen = look(pixels, regions, letters)
     scores = weights.scores(seen)
     judged = []
     for number, (region, score) in enumerate(zip(regions, scores, strict=True)):
@@ -128,21 +133,42 @@ def wording(text: str) -> Values:
     return _array([bool(pattern.search(text)) for pattern in _PATTERNS.values()])
 
 
-def look(pixels: NDArray[np.uint8], regions: Sequence[TextRegion]) -> Seen:
-    """Measures the regions of one photo, (H, W, 3) uint8."""
+def look(pixels: NDArray[np.uint8], regions: Sequence[TextRegion], letters: TextMap) -> Seen:
+    """Measures the regions of one photo, (H, W, 3) uint8. letters: as in `judge`."""
     polygons = [np.array(region.polygon, np.float32) for region in regions]
     lettering = measure(pixels, polygons)
     lines = [_line(polygon, region.text) for polygon, region in zip(polygons, regions, strict=True)]
     layout = _layout(pixels.shape[:2], regions, polygons, lines, lettering)
+    height, width = pixels.shape[:2]
+    scale = _array([letters.overlay.shape[1] / width, letters.overlay.shape[0] / height])
     looks = [
-        [*(_value(letters, name) for name in MEASURES), *(place[name] for name in _LAYOUT)]
-        for letters, place in zip(lettering, layout, strict=True)
+        [
+            *(_value(line, name) for name in MEASURES),
+            *(place[name] for name in _LAYOUT),
+            *_letters(letters, polygon * scale),
+        ]
+        for line, place, polygon in zip(lettering, layout, polygons, strict=True)
     ]
     return Seen(
         np.asarray(looks, np.float32),
         np.stack([wording(region.text) for region in regions]),
         _groups(lines, lettering),
     )
+
+
+def _letters(letters: TextMap, polygon: Values) -> tuple[float, float, float]:
+    """Which share of a line's letters was drawn over the photo, how sure the surest tenth of
+    its place is of that, and how sure of print; each 0..1. polygon: in the map's pixels."""
+    box = polygon_box(polygon, *letters.overlay.shape)
+    if not (box.height and box.width):  # beyond the photo
+        return 0.5, 0.0, 0.0
+    inside = polygon_mask([polygon - (box.left, box.top)], box.height, box.width) > 0
+    drawn, printed = (each[box.slices][inside] / 255 for each in (letters.overlay, letters.product))
+    if not drawn.size:
+        return 0.5, 0.0, 0.0
+    # A trace of either says little.
+    share = (drawn.sum() + 0.01 * drawn.size) / ((drawn + printed).sum() + 0.02 * drawn.size)
+    return float(share), float(np.quantile(drawn, 0.9)), float(np.quantile(printed, 0.9))
 
 
 def _value(letters: Lettering, name: str) -> float:
@@ -346,6 +372,8 @@ class _Fact:
 
 
 _FACTS = (
+    _Fact("letters drawn over the photo", True, _LETTERS, lambda it: it["drawn"] > 0.6),
+    _Fact("letters printed on what it shows", False, _LETTERS, lambda it: it["drawn"] < 0.4),
     _Fact("sharper than the photo", True, ("sharpness", "crispness", "sharper"),
           lambda it: it["sharper"] > 0.05),
     _Fact("as sharp as the photo", False, ("sharpness", "crispness", "sharper"),

@@ -82,6 +82,16 @@ class Found:
     confidence: float
 
 
+@dataclass(frozen=True, slots=True)
+class TextMap:
+    """How likely each pixel of a photo is text that was drawn over it (`overlay`), or text of
+    what it shows (`product`). Both (H, W) uint8, 255 = certain.
+    """
+
+    overlay: NDArray[np.uint8]
+    product: NDArray[np.uint8]
+
+
 class Eraser(Protocol):
     """Finds the strokes of drawn text, and recovers what is under them.
 
@@ -90,6 +100,9 @@ class Eraser(Protocol):
 
     @property
     def spec(self) -> EngineSpec: ...
+
+    def survey(self, pixels: NDArray[np.generic], read: NDArray[np.uint8]) -> TextMap:
+        """All text of a photo. read: (H, W) uint8, 255 where OCR reads some; it may miss more."""
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
         """The strokes within `region`."""

@@ -86,10 +86,10 @@ class RepairGates(Settings):
     ssim: float = Field(0.55, ge=-1, le=1, description="least SSIM around the probe")
     haarpsi: float = Field(0.45, ge=0, le=1, description="least HaarPSI around the probe")
     edge_continuity: float = Field(
-        1.4, ge=0, description="most that the mask's rim may show; 1: not at all"
+        1.8, ge=0, description="most that the mask's rim may show; 1: not at all"
     )
     unprobed_area: float = Field(
-        0.002, ge=0, le=1, description="largest repair without a probe, share of the photo"
+        0.03, ge=0, le=1, description="largest repair without a probe, share of the photo"
     )
     accept_artifacts: bool = Field(
         False, description="publish as accepted_with_artifacts instead of quarantining"

@@ -69,9 +69,10 @@ def detext(picture: Picture, job: Job) -> Outcome:
             break
     assert removal is not None  # there is a first pass
     measures["mask_confidence"] = round(removal.confidence, 4)
-    unmarked = [each.text for each in unwanted if not _is_marked(each, removal.mask)]
-    if unmarked or removal.confidence < settings.mask_confidence:
-        return _strokes_not_clear(unmarked or [each.text for each in unwanted], settings, measures)
+    # A copy of a mark may have been seen where there is none: what is still there OCR reads.
+    marked = any(_is_marked(each, removal.mask) for each in unwanted)
+    if not marked or removal.confidence < settings.mask_confidence:
+        return _strokes_not_clear([each.text for each in unwanted], settings, measures)
 
     operation = Operation(
         name="remove_text",
@@ -91,7 +92,9 @@ def detext(picture: Picture, job: Job) -> Outcome:
     outcome = Outcome(
         Verdict.REPAIRED, pixels=removal.pixels, operations=(operation,), measures=measures
     )
-    unclean = dilate(_text_areas(regions, removal.mask), 4)
+    # Between the strokes of what was removed the ground is clean.
+    staying = [region for region in regions if region not in unwanted]
+    unclean = dilate(_text_areas(staying, removal.mask), 4)
     gates = [
         _residual_gate(residual),
         *repair_gates(
@@ -164,7 +167,7 @@ def _residual_gate(residual: Sequence[str]) -> GateResult:
 
 
 def _quoted(texts: Sequence[str]) -> str:
-    return ", ".join(f"'{text}'" for text in texts)
+    return ", ".join(f"'{text}'" if text else "text that cannot be read" for text in texts)
 
 
 def _text_not_found(steps: Sequence[RemoveText]) -> Outcome:
@@ -236,7 +239,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
 
 
 STAGE = Stage(
-    code_version="2",
+    code_version="3",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

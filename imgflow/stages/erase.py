@@ -15,7 +15,7 @@ from imgflow.engines.spec import Eraser, Found
 from imgflow.imaging.colour import flatten, plain_background
 from imgflow.imaging.encode import decode_mask, encode_mask
 from imgflow.imaging.layers import estimate_layer
-from imgflow.imaging.masks import Box, Mask, dilate, hole_boxes, polygon_mask
+from imgflow.imaging.masks import Box, Mask, dilate, grown_polygon, hole_boxes
 from imgflow.lineage.record import TextRegion
 from imgflow.stages.fill import nearest_known
 from imgflow.stages.stage import Job, Picture
@@ -41,7 +41,7 @@ def text_area(regions: Sequence[TextRegion], height: int, width: int, grow: floa
         polygon = np.array(region.polygon, np.float32)
         (_, sides, _) = cv2.minAreaRect(polygon)
         beyond = round(grow * (_BEYOND * min(sides) + _AT_LEAST))
-        area |= dilate(polygon_mask([polygon], height, width), beyond)
+        grown_polygon(area, polygon, beyond)
     return area
 
 
@@ -63,16 +63,18 @@ def find_strokes(picture: Picture, area: Mask, job: Job, eraser: Eraser) -> Foun
 
 
 def strokes_of(pixels: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
-    """Strokes in (H, W, 3|4) pixels; the least confident crop speaks for all.
+    """Strokes in (H, W, 3|4) pixels, as confident as their mean.
 
     The eraser sees transparent pixels as plain background.
     """
-    mask, confidence = np.zeros(area.shape, np.uint8), 1.0
+    mask = np.zeros(area.shape, np.uint8)
+    confidence = 0.0
     for window in _windows(area):
         found = _find(opaque(pixels[window]), np.ascontiguousarray(area[window]), eraser)
-        mask[window] |= found.mask & area[window]
-        confidence = min(confidence, found.confidence)
-    return Found(mask, confidence if mask.any() else 0.0)
+        strokes = found.mask & area[window]
+        mask[window] |= strokes
+        confidence += found.confidence * int(np.count_nonzero(strokes))
+    return Found(mask, confidence / max(int(np.count_nonzero(mask)), 1))
 
 
 def _find(crop: NDArray[Any], area: Mask, eraser: Eraser) -> Found:

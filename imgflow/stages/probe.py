@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import cv2
@@ -20,11 +21,19 @@ from imgflow.imaging.colour import data_range, flatten
 from imgflow.imaging.masks import Box, Mask, hole_boxes, mask_box
 from imgflow.imaging.metrics import haarpsi, psnr, ssim
 
-# Probing the largest holes says enough of an engine on a photo, at bounded cost.
+# Probing the largest pieces says enough of an engine on a photo, at bounded cost.
 _MAX_PROBES = 5
 # Strokes nearer than this count as one hole: mostly a letter. Small holes find clean ground.
 _JOINED = 4
-# Holes are this many pixels large, at most, where clean ground is looked for.
+# Larger holes are probed in pieces of about this many pixels, or this share of the photo's short
+# side (large photos have large letters): clean ground for all of a mark that covers the photo is
+# nowhere. But a piece is so many times as large as the hole is thick: a fill does better on a
+# small hole, and no better on a piece of a long one.
+_PIECE, _PIECE_SHARE = 64, 0.12
+_THICK = 1.3
+# Pieces that find no clean ground are halved so often, down to so many pixels.
+_HALVED, _LEAST_PIECE = 2, 16
+# Pieces are this many pixels large, at most, where clean ground is looked for.
 _SEARCH_SIZE = 96
 # How rough a place must be to stand for another, as a share of that one's roughness.
 _AS_ROUGH = 0.5
@@ -51,7 +60,8 @@ class ProbeResult:
     """All probes together: PSNR (dB) of their pooled error under the mask, mean SSIM and HaarPSI
     around it. One letter that meets a hard edge says little; several say how the engine does.
 
-    unprobed: pixels of the large holes that no similar clean ground was found for.
+    unprobed: pixels of the repair that the probes do not speak for: of all of it the share that
+    found no similar clean ground among the pieces that were tried.
     """
 
     psnr: float | None
@@ -73,14 +83,16 @@ def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, repair: Repai
         unclean = unclean | np.where(pixels[:, :, 3] < data_range(pixels.dtype), 255, 0).astype(
             np.uint8
         )
-    holes = sorted(hole_boxes(mask, _JOINED), key=lambda box: -box.height * box.width)
     results = []
-    unprobed = 0
-    for box in holes[:_MAX_PROBES]:
-        shift = _clean_ground(pixels, mask, unclean, box)
-        if shift is None:
-            unprobed += int(np.count_nonzero(mask[box.slices]))
+    tried = missed = 0
+    for piece in _pieces(mask)[:_MAX_PROBES]:
+        area = int(np.count_nonzero(mask[piece.slices]))
+        tried += area
+        found = _placed(pixels, mask, unclean, piece)
+        if found is None:
+            missed += area
             continue
+        box, shift = found
         place = box.moved(*shift)
         window = place.padded(repair.context, *mask.shape)
         truth = np.ascontiguousarray(pixels[window.slices])
@@ -90,6 +102,7 @@ def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, repair: Repai
         damaged = truth.copy()
         damaged[inner] = repair.lay(truth[inner], box)
         results.append(_compare(truth, repair.mend(damaged, hole), hole))
+    unprobed = round(np.count_nonzero(mask) * missed / max(tried, 1))
     if not results:
         return ProbeResult(None, None, None, probes=0, unprobed=unprobed)
     decibels, similarities, haar = zip(*results, strict=True)
@@ -101,6 +114,50 @@ def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, repair: Repai
         probes=len(results),
         unprobed=unprobed,
     )
+
+
+def _placed(
+    pixels: NDArray[Any], mask: Mask, unclean: Mask, piece: Box
+) -> tuple[Box, tuple[int, int]] | None:
+    """The piece, or the fullest part of it that fits between what is not clean, and its shift to
+    clean ground; None where nothing fits."""
+    for _ in range(_HALVED + 1):
+        shift = _clean_ground(pixels, mask, unclean, piece)
+        if shift is not None:
+            return piece, shift
+        side = max(piece.height, piece.width) // 2
+        if side < max(_LEAST_PIECE, _THICK * _thickness(mask, piece)):
+            return None
+        parts = _cut(piece, side)
+        piece = max(parts, key=lambda part: np.count_nonzero(mask[part.slices]))
+    return None
+
+
+def _thickness(mask: Mask, box: Box) -> float:
+    """Pixels across the mask where it is widest."""
+    return 2 * float(cv2.distanceTransform(mask[box.slices], cv2.DIST_L2, 3).max())
+
+
+def _pieces(mask: Mask) -> list[Box]:
+    """Boxes that hold the mask; those with the most of it first."""
+    least = max(_PIECE, round(_PIECE_SHARE * min(mask.shape)))
+    pieces = []
+    for box in hole_boxes(mask, _JOINED):
+        for part in _cut(box, max(least, math.ceil(_THICK * _thickness(mask, box)))):
+            inner = mask_box(mask[part.slices])
+            if inner is not None:
+                pieces.append(inner.moved(part.top, part.left))
+    return sorted(pieces, key=lambda box: (-np.count_nonzero(mask[box.slices]), box.top, box.left))
+
+
+def _cut(box: Box, side: int) -> Iterator[Box]:
+    """The box in equal parts that are no smaller than `side`."""
+    rows, columns = max(box.height // side, 1), max(box.width // side, 1)
+    downs = [box.top + box.height * each // rows for each in range(rows + 1)]
+    acrosses = [box.left + box.width * each // columns for each in range(columns + 1)]
+    for top, bottom in pairwise(downs):
+        for left, right in pairwise(acrosses):
+            yield Box(top, left, bottom, right)
 
 
 def _compare(truth: NDArray[Any], repaired: NDArray[Any], hole: Mask) -> tuple[float, float, float]:

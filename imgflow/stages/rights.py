@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 _CLAIM = re.compile(
     r"[©®]|\(\s?c\s?\)|\bcopyright|\bcopr\b|rights reserved|\bcourtesy of\b|\bcredit\s?:|"
@@ -34,14 +35,19 @@ _AGENCIES = (
 )  # fmt: skip
 # Letters of the shortest name.
 _NAME = 3
-# Shorter names are found in other words by accident: they must be all of the text.
-_SURE_LENGTH = 6
+# Shorter names are found in other words by accident ("in stock"): they must be words of the text.
+_SURE_LENGTH = 8
+# Words that one name is written in, at most.
+_WORDS = 3
+# A reading that is only a part of an own mark has this many letters, and this share of them.
+_PART_LENGTH, _PART = 6, 0.5
 # Letters that OCR takes for each other, as one of them.
 _LOOKALIKES = str.maketrans("01l|!5$8@", "oiiiissba")
 # Share of letters in their order from which a reading is one of the mark's.
 _ALIKE = 0.8
 
 
+@lru_cache(maxsize=1024)
 def claims_rights(text: str) -> bool:
     """Whether a text says whose the photo is: a sign, a photographer's trade, or an agency."""
     # OCR often leaves out the space between two words.
@@ -51,17 +57,32 @@ def claims_rights(text: str) -> bool:
     named, trades = _TRADE.subn(" ", text)
     if trades and sum(each.isalpha() for each in named) >= _NAME:
         return True
-    letters = _letters(text)
+    letters, runs = _letters(text), _runs(text)
     return any(
-        _within(agency, letters) if len(agency) >= _SURE_LENGTH else agency == letters
+        _within(agency, letters) if len(agency) >= _SURE_LENGTH else agency in runs
         for agency in map(_letters, _AGENCIES)
     )
 
 
 def names_own_mark(text: str, own_marks: Sequence[str]) -> bool:
-    """Whether a text is one of these marks, or part of a line with one; loosely, as OCR reads."""
+    """Whether a text is one of these marks, a line with one, or what the photo's edge leaves of
+    one; loosely, as OCR reads."""
     letters = _letters(text)
-    return any(_within(_letters(mark), letters) for mark in own_marks)
+    return any(
+        _within(mark, letters)
+        or (len(letters) >= max(_PART_LENGTH, _PART * len(mark)) and _within(letters, mark))
+        for mark in map(_letters, own_marks)
+    )
+
+
+def _runs(text: str) -> set[str]:
+    """Letters of each few words that follow each other, joined."""
+    words = [letters for word in text.split() if (letters := _letters(word))]
+    return {
+        "".join(words[start : start + count])
+        for start in range(len(words))
+        for count in range(1, _WORDS + 1)
+    }
 
 
 def _letters(text: str) -> str:

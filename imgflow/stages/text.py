@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.origin import judge, judge_spec
-from imgflow.engines.spec import TextDetector
-from imgflow.imaging.masks import Box, polygon_box
+from imgflow.engines.spec import Eraser, TextDetector, TextMap
+from imgflow.imaging.masks import Box, merge_boxes, polygon_box
 from imgflow.imaging.repeats import missed_copies, same_mark
 from imgflow.lineage.record import TextRegion
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
+from imgflow.stages.erase import text_area
 from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
+from imgflow.stages.unread import unread_overlays
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
@@ -30,11 +33,17 @@ _MAX_AREA = 0.6
 # Text is found best when the photo's short side has about this many pixels.
 _CLOSE_LOOK_SIDE = 480
 
+# From more places on that are to be looked at again, the whole photo is.
+_MOST_LOOKS = 4
+
 # Copies of a mark from which it counts as repeated without more being found.
 _TILED = 3
 # Degrees between two copies of one mark.
 _TURNED = 6.0
 _COPY = "looks like the other copies"
+
+# Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
+_SURVEYED = 1_300_000
 
 _WORDING = {
     "date-stamp": re.compile(r"\d[\d\s.,:/'’年月日-]{3,}\d"),
@@ -68,16 +77,44 @@ class Selection:
 
 
 def detect_text(picture: Picture, job: Job, detector: TextDetector) -> list[TextRegion]:
-    """All text in a picture, judged. Kept by input, detector and judge: looked for only once."""
-    identity = "|".join([picture.ref.sha256, detector.spec.code_version, judge_spec().code_version])
-    digest = hashlib.sha256(identity.encode()).hexdigest()
+    """All text in a picture, judged. Kept by input and engines: looked for only once."""
+    eraser = job.engines.eraser(job.policy.detext.eraser)
+    versions = [each.code_version for each in (detector.spec, judge_spec(), eraser.spec)]
+    digest = hashlib.sha256("|".join([picture.ref.sha256, *versions]).encode()).hexdigest()
     cached = job.store.get_cached("text", digest)
     if cached is not None:
         return [TextRegion.model_validate(each) for each in json.loads(cached)]
-    regions = with_copies(picture.view, judge(picture.view, detector.detect(picture.view)))
+    regions = find_text(picture.view, detector, eraser)
     data = json.dumps([region.model_dump() for region in regions]).encode()
     job.store.put_cached("text", digest, data)
     return regions
+
+
+def find_text(view: NDArray[np.uint8], detector: TextDetector, eraser: Eraser) -> list[TextRegion]:
+    """All text in a photo (H, W, 3), judged: what OCR reads, the copies of repeated marks, and
+    overlays that OCR alone does not see."""
+    read = detector.detect(view)
+    letters = survey(view, read, eraser)
+    scale = letters.overlay.shape[1] / view.shape[1]
+    known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
+    unread = [_scaled(each, 1 / scale) for each in unread_overlays(letters, known, detector)]
+    return with_copies(view, [*judge(view, read, letters), *unread])
+
+
+def survey(view: NDArray[np.uint8], read: Sequence[TextRegion], eraser: Eraser) -> TextMap:
+    """The letters of a photo (H, W, 3), in a map that may be smaller. read: what OCR found."""
+    height, width = view.shape[:2]
+    scale = min(math.sqrt(_SURVEYED / (height * width)), 1.0)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    if scale < 1:
+        view = np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_AREA), np.uint8)
+    area = text_area([_scaled(region, scale) for region in read], *view.shape[:2])
+    return eraser.survey(view, area)
+
+
+def _scaled(region: TextRegion, scale: float) -> TextRegion:
+    polygon = [[round(x * scale, 1), round(y * scale, 1)] for x, y in region.polygon]
+    return region.model_copy(update={"polygon": polygon})
 
 
 def with_copies(view: NDArray[np.uint8], regions: Sequence[TextRegion]) -> list[TextRegion]:
@@ -203,15 +240,26 @@ def residual_text(
     view: (H, W, 3) uint8 after the repair. Only the old regions and as much around them again
     are looked at.
     """
-    residual = []
+    height, width = view.shape[:2]
+    outlines, boxes = [], []
     for region in removed:
         polygon = np.array(region.polygon, np.float32)
-        box = polygon_box(polygon, *view.shape[:2])
-        near = box.padded(max(32, min(box.height, box.width)), *view.shape[:2])
-        outline = (polygon - (near.left, near.top)).astype(np.float32)
+        box = polygon_box(polygon, height, width)
+        boxes.append(box.padded(max(32, min(box.height, box.width)), height, width))
+        outlines.append(polygon)
+    # What lies wholly beyond the photo's edge has no pixels to look at.
+    places = merge_boxes([box for box in boxes if box.height > 0 and box.width > 0])
+    if len(places) > _MOST_LOOKS:
+        places = [Box(0, 0, height, width)]
+    residual = []
+    for near in places:
         for again in detector.detect(np.ascontiguousarray(view[near.slices])):
+            again = _placed(again, near, 1.0)
             x, y = np.array(again.polygon, np.float32).mean(axis=0)
-            there = cv2.pointPolygonTest(outline, (float(x), float(y)), False) >= 0
+            there = any(
+                cv2.pointPolygonTest(outline, (float(x), float(y)), False) >= 0
+                for outline in outlines
+            )
             if there and is_text(again, (near.height, near.width), settings):
                 residual.append(again)
     return residual
@@ -219,13 +267,13 @@ def residual_text(
 
 def is_text(region: TextRegion, shape: tuple[int, ...], settings: DetextSettings) -> bool:
     """Whether a detection in a photo of (height, width) is believed."""
-    characters = sum(character.isalnum() for character in region.text)
     area = cv2.contourArea(np.array(region.polygon, np.float32))
-    return (
-        region.confidence >= settings.min_confidence
-        and characters >= _MIN_CHARACTERS
-        and area <= _MAX_AREA * shape[0] * shape[1]
-    )
+    if area > _MAX_AREA * shape[0] * shape[1]:
+        return False
+    if not region.text:  # not by its wording, but by its letters' look
+        return region.kind == "overlay"
+    characters = sum(character.isalnum() for character in region.text)
+    return region.confidence >= settings.min_confidence and characters >= _MIN_CHARACTERS
 
 
 def _matches(region: TextRegion, step: RemoveText, settings: DetextSettings, view: Any) -> bool:

@@ -53,12 +53,13 @@ class Overlay:
     """What is laid over a photo, and where its text is.
 
     colour: (H, W, 3) float32 0..255. alpha: (H, W) float32 0..1, the share of the photo that it
-    hides.
+    hides. ink: (H, W) float32 0..1, what of that are letters.
     """
 
     kind: str
     colour: Plane
     alpha: Plane
+    ink: Plane
     lines: tuple[DrawnLine, ...]
     opaque: bool
 
@@ -85,11 +86,13 @@ class Canvas:
         self.height, self.width = height, width
         self._colour = np.zeros((height, width, 3), np.float32)
         self._alpha = np.zeros((height, width), np.float32)
+        self._ink = np.zeros((height, width), np.float32)
         self._lines: list[DrawnLine] = []
         self._opaque = True
 
     def overlay(self, kind: str) -> Overlay:
-        return Overlay(kind, self._colour, self._alpha, tuple(self._lines), self._opaque)
+        lines = tuple(self._lines)
+        return Overlay(kind, self._colour, self._alpha, self._ink, lines, self._opaque)
 
     def write(
         self,
@@ -113,6 +116,8 @@ class Canvas:
         if style.outline:
             self._lay(letters.outer, style.outline_colour, style.opacity, x, y)
         self._lay(letters.inner, style.colour, style.opacity, x, y)
+        rows, columns, part = self._clipped(letters.inner, x, y)
+        self._ink[rows, columns] = np.maximum(self._ink[rows, columns], part)
         self._lines.append(DrawnLine(letters.polygon + np.array([x, y], np.float32), text))
         self._opaque = self._opaque and style.opacity > 0.9
 
@@ -121,11 +126,7 @@ class Canvas:
         self._lay(matte, style.colour, style.opacity, left, top)
 
     def _lay(self, matte: Plane, colour: Colour, opacity: float, left: int, top: int) -> None:
-        rows = slice(max(top, 0), min(top + matte.shape[0], self.height))
-        columns = slice(max(left, 0), min(left + matte.shape[1], self.width))
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            return
-        part = matte[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        rows, columns, part = self._clipped(matte, left, top)
         new = part * np.float32(opacity)
         below = self._alpha[rows, columns] * (1 - new)
         total = new + below
@@ -134,6 +135,15 @@ class Canvas:
         )
         self._colour[rows, columns] = mixed / np.maximum(total, 1e-6)[:, :, None]
         self._alpha[rows, columns] = total
+
+    def _clipped(self, matte: Plane, left: int, top: int) -> tuple[slice, slice, Plane]:
+        """Where a matte lies in the photo, and the part of it that does."""
+        ends = max(min(top + matte.shape[0], self.height), 0)
+        rows = slice(min(max(top, 0), ends), ends)
+        ends = max(min(left + matte.shape[1], self.width), 0)
+        columns = slice(min(max(left, 0), ends), ends)
+        part = matte[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        return rows, columns, part
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,13 @@ _FINER = 2
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A photo of something with text on it. photo: (H, W, 3) uint8."""
+    """A photo of something with text on it.
+
+    photo: (H, W, 3) uint8. ink: (H, W) float32 0..1, its letters.
+    """
 
     photo: Photo
+    ink: Plane
     lines: tuple[DrawnLine, ...]
 
 
@@ -51,7 +55,7 @@ def print_text(photo: Photo, words: Words, fonts: Fonts, chance: Random) -> Prin
     light = _light(photo, alpha, texture=chance.uniform(0.7 if bare else 0.3, 1.0))
     ink = place.colour * light[:, :, None] + _grain(photo, chance)
     mixed = photo * (1 - alpha[:, :, None]) + ink * alpha[:, :, None]
-    return Printed(_bytes(mixed), place.lines)
+    return Printed(_bytes(mixed), place.ink, place.lines)
 
 
 def studio_shot(
@@ -96,6 +100,8 @@ def studio_shot(
     across = (wide - inner[1]) // 2
     part = surface[down : down + inner[0], across : across + inner[1]]
     part[:] = part + (art.colour - part) * art.alpha[:, :, None]
+    ink: Plane = np.zeros((rows, columns), np.float32)
+    ink[top + down :, left + across :][: inner[0], : inner[1]] = art.ink
     surface *= _shading(tall, wide, chance)[:, :, None]
     if chance.random() < 0.4:
         surface = surface + _fabric(tall, wide, chance)[:, :, None]
@@ -109,7 +115,8 @@ def studio_shot(
     if chance.random() < 0.5:  # as shops' scaling does
         small = small + chance.uniform(0.3, 1.2) * (small - cv2.GaussianBlur(small, (0, 0), 1.0))
     noise = np.random.default_rng(chance.getrandbits(32)).normal(size=small.shape)
-    return Printed(_bytes(small + chance.choice((0.0, 0.5, 1.5, 3.0)) * noise), tuple(lines))
+    ink = cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
+    return Printed(_bytes(small + chance.choice((0.0, 0.5, 1.5, 3.0)) * noise), ink, tuple(lines))
 
 
 def artwork(
@@ -258,7 +265,7 @@ def _placed(art: Overlay, corners: Plane, height: int, width: int, chance: Rando
     """The artwork as it lies on its surface, in a photo of that size."""
     rows, columns = art.alpha.shape
     bend = chance.choice((0.0, 0.0, chance.uniform(0.02, 0.12)))
-    colour, alpha = _array(art.colour), _array(art.alpha)
+    colour, alpha, ink = _array(art.colour), _array(art.alpha), _array(art.ink)
     lines = art.lines
     if bend:
         # A cylinder seen a little from above: rows sag in the middle.
@@ -266,7 +273,7 @@ def _placed(art: Overlay, corners: Plane, height: int, width: int, chance: Rando
         x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
         y = y - sag[None, :]
         colour = cv2.remap(colour, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        alpha = cv2.remap(alpha, x, y, cv2.INTER_LINEAR)
+        alpha, ink = (cv2.remap(each, x, y, cv2.INTER_LINEAR) for each in (alpha, ink))
         lines = tuple(replace(line, polygon=_sagging(line.polygon, sag, columns)) for line in lines)
     frame = _array([[0, 0], [columns, 0], [columns, rows], [0, rows]])
     matrix = cv2.getPerspectiveTransform(frame, corners)
@@ -279,6 +286,7 @@ def _placed(art: Overlay, corners: Plane, height: int, width: int, chance: Rando
             colour, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE
         ).astype(np.float32),
         cv2.warpPerspective(alpha, matrix, (width, height)).astype(np.float32),
+        cv2.warpPerspective(ink, matrix, (width, height)).astype(np.float32),
         tuple(
             replace(line, polygon=cv2.perspectiveTransform(line.polygon[None], matrix)[0])
             for line in lines

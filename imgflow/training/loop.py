@@ -62,8 +62,9 @@ def train(
     torch.manual_seed(recipe.seed)
     network = network.to(device).to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(network)
+    learned = [each for each in network.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(
-        network.parameters(),
+        learned,
         lr=recipe.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=recipe.weight_decay,
@@ -87,7 +88,7 @@ def train(
             value = loss(network, batch)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         # A young average forgets its first steps sooner.
         _follow(averaged, network, min(recipe.average, step / (step + 10)))
@@ -172,4 +173,4 @@ def _save(
 
 
 def _count(network: nn.Module) -> int:
-    return sum(each.numel() for each in network.parameters())
+    return sum(each.numel() for each in network.parameters() if each.requires_grad)

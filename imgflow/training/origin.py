@@ -25,8 +25,8 @@ from imgflow.lineage.record import TextRegion
 from imgflow.synthesis.fonts import Fonts
 from imgflow.synthesis.overlays import KINDS, DrawnLine, Overlay, draw_overlay
 from imgflow.synthesis.phrases import Words
-from imgflow.synthesis.surfaces import Printed, print_text, studio_shot
-from imgflow.training.photos import Photo, scene
+from imgflow.training.photos import Photo
+from imgflow.training.scenes import GROUNDS, scaled, shown
 
 HIDDEN = 32
 # Regions that a detector hardly believes are no lesson.
@@ -34,7 +34,7 @@ _LEAST_CONFIDENCE = 0.5
 # Share of product lines, on photos kept back, that may be called overlays, and that may be called
 # that or be uncertain.
 _FALSE = 0.0075
-_DOUBTFUL = 0.05
+_DOUBTFUL = 0.025
 # Most that a rare kind of overlay is raised by.
 _MOST_BALANCE = 4.0
 # Share of a region that a drawn line must cover to name it.
@@ -74,24 +74,22 @@ def make_case(photos: Sequence[Photo], words: Words, fonts: Fonts, chance: Rando
     """A photo as a shop might get it: with an overlay, with a print, with both."""
     height = round(chance.choice((320, 400, 480, 600, 768)) * chance.uniform(0.9, 1.1))
     width = round(height * chance.choice((0.75, 1.0, 1.0, 1.33, 1.33, 1.5)))
-    ground = chance.choices(("photo", "printed", "studio"), (0.35, 0.3, 0.35))[0]
-    shown = _shown(ground, photos, height, width, words, fonts, chance)
-    seen, kind = shown.photo, ""
+    ground = chance.choices(GROUNDS, (0.35, 0.3, 0.35))[0]
+    before = shown(ground, photos, height, width, words, fonts, chance)
+    seen, printed, kind = before.photo, before.lines, ""
     over: tuple[DrawnLine, ...] = ()
     if ground == "photo" or chance.random() < 0.45:
         # A tiled mark gives many regions of a kind.
         kind = chance.choices(KINDS, (0.24, 0.3, 0.22, 0.08, 0.16))[0]
         overlay = draw_overlay(kind, height, width, words, fonts, chance)
         seen, over = overlay.over(seen), overlay.lines
-        shown = replace(shown, lines=_uncovered(shown.lines, overlay))
+        printed = _uncovered(printed, overlay)
     factor = chance.uniform(0.6, 1.3) if chance.random() < 0.25 else 1.0
     if factor != 1:
         size = round(width * factor), round(height * factor)
         how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
         seen = np.asarray(cv2.resize(seen, size, interpolation=how), np.uint8)
-    return Case(
-        _saved(seen, chance), _scaled(over, factor), _scaled(shown.lines, factor), kind, ground
-    )
+    return Case(_saved(seen, chance), scaled(over, factor), scaled(printed, factor), kind, ground)
 
 
 def labelled(case: Case, regions: Sequence[TextRegion]) -> Labelled:
@@ -166,34 +164,6 @@ def _lines(document: Sequence[Any]) -> tuple[DrawnLine, ...]:
     return tuple(DrawnLine(np.array(each[0], np.float32), each[1]) for each in document)
 
 
-def _shown(
-    ground: str,
-    photos: Sequence[Photo],
-    height: int,
-    width: int,
-    words: Words,
-    fonts: Fonts,
-    chance: Random,
-) -> Printed:
-    """What the photo shows before anybody writes on it."""
-    known = list(photos)
-    if ground == "studio":
-        behind = scene(known, height, width, chance) if chance.random() < 0.2 else None
-        picture = scene(known, height, width, chance) if chance.random() < 0.15 else None
-        return studio_shot(height, width, words, fonts, chance, behind, picture)
-    if ground == "photo":
-        return Printed(scene(known, height, width, chance), ())
-    # Taken in more detail than it is seen, half of the time: print and photo then are equally
-    # sharp, because they were scaled down together.
-    finer = chance.choice((1.0, 1.0, 1.5, 2.0))
-    taken = scene(known, round(height * finer), round(width * finer), chance)
-    shown = print_text(taken, words, fonts, chance)
-    if finer == 1:
-        return shown
-    small = cv2.resize(shown.photo, (width, height), interpolation=cv2.INTER_AREA)
-    return Printed(np.asarray(small, np.uint8), _scaled(shown.lines, 1 / finer))
-
-
 def _saved(photo: Photo, chance: Random) -> bytes:
     """A file, mostly JPEG at a quality that shops use."""
     if chance.random() < 0.1:
@@ -206,10 +176,6 @@ def _saved(photo: Photo, chance: Random) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling,
     ]  # fmt: skip
     return cv2.imencode(".jpg", photo[:, :, ::-1], options)[1].tobytes()
-
-
-def _scaled(lines: Sequence[DrawnLine], factor: float) -> tuple[DrawnLine, ...]:
-    return tuple(replace(line, polygon=line.polygon * np.float32(factor)) for line in lines)
 
 
 def _uncovered(lines: Sequence[DrawnLine], overlay: Overlay) -> tuple[DrawnLine, ...]:

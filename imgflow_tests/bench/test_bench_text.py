@@ -27,7 +27,7 @@ from imgflow.bench.text.results import (
     TextBench,
 )
 from imgflow.bench.text.worst import worst, write_worst
-from imgflow.engines.spec import EngineSpec, Found
+from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.errors import ImgflowError
 from imgflow.home import Home
 from imgflow.imaging.masks import dilate
@@ -46,9 +46,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 
 
 class BlackEraser:
-    """Finds text everywhere, and black under it."""
+    """Sees no text by itself, finds it everywhere when asked where, and black under it."""
 
     spec = EngineSpec(name="eraser", kind="eraser", model_id="black", licence="Apache-2.0")
+
+    def survey(self, pixels: Pixels, read: Pixels) -> TextMap:
+        nothing = np.zeros(pixels.shape[:2], np.uint8)
+        return TextMap(nothing, nothing)
 
     def find(self, pixels: Pixels, region: Pixels) -> Found:
         return Found(region, 1.0)
@@ -181,6 +185,7 @@ def test_the_weak_eraser_takes_off_a_quarter() -> None:
     pixels = np.full((4, 4, 3), 200, np.uint8)
     region = np.full((4, 4), 255, np.uint8)
     weak = WeakEraser(BlackEraser())
+    assert not weak.survey(pixels, region).overlay.any()
     assert (weak.find(pixels, region).mask == region).all()
     assert (weak.restore(pixels, region, region) == 150).all()
     assert weak.spec.code_version != BlackEraser.spec.code_version

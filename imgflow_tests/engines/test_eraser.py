@@ -52,6 +52,12 @@ def test_any_size_and_depth(weights: Path, size: tuple[int, int], dtype: Any) ->
     clean = engine.restore(pixels, region, found.mask)
     assert clean.shape == pixels.shape
     assert clean.dtype == dtype
+    letters = engine.survey(pixels, region)
+    for plane in (letters.overlay, letters.product):
+        assert plane.shape == size
+        assert plane.dtype == np.uint8
+    # A pixel is one or the other, or neither; each plane is rounded by itself.
+    assert (letters.overlay.astype(int) + letters.product).max() <= 256
 
 
 def test_the_same_photo_gives_the_same_bytes(weights: Path) -> None:
@@ -66,6 +72,41 @@ def test_without_a_region_nothing_is_found(weights: Path) -> None:
     found = NeuralEraser(weights=weights).find(noise(40, 40), np.zeros((40, 40), np.uint8))
     assert not found.mask.any()
     assert found.confidence == 0
+
+
+def answering(kinds: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, weights: Path) -> Any:
+    """An engine whose finder gives these chances (H, W, 2) of overlaid and of product text."""
+    engine = NeuralEraser(weights=weights)
+    monkeypatch.setattr(NeuralEraser, "_kinds", lambda *_: kinds)
+    return engine
+
+
+def test_a_survey_tells_overlays_from_print(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = np.zeros((40, 60, 2), np.float32)
+    kinds[5:10, 5:20], kinds[30:35, 30:50] = (1, 0), (0.2, 0.8)
+    letters = answering(kinds, monkeypatch, weights).survey(noise(40, 60), np.zeros((40, 60)))
+    assert (letters.overlay[5:10, 5:20] == 255).all()
+    assert (letters.product[30:35, 30:50] == 204).all()
+    assert (letters.overlay[30:35, 30:50] == 51).all()
+    assert letters.overlay[20:25].max() == letters.product[20:25].max() == 0
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_print_stays_where_drawn_letters_prevail(
+    drawn: bool, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds, region = np.zeros((60, 120, 2), np.float32), np.zeros((60, 120), np.uint8)
+    region[10:50, 10:50] = region[10:50, 70:110] = 255
+    # In the first place some print shows behind an overlay, or stands alone; a second place
+    # holds a print in any case, and is judged by itself.
+    if drawn:
+        kinds[15:20, 15:45] = (0.9, 0)
+    kinds[40:42, 15:45] = kinds[20:25, 75:105] = (0, 0.9)
+    found = answering(kinds, monkeypatch, weights).find(noise(60, 120), region)
+    assert (found.mask[15:20, 15:45] > 0).all() == drawn
+    assert (found.mask[40:42, 15:45] > 0).any() == (not drawn)
+    assert (found.mask[20:25, 75:105] > 0).all()
+    assert found.confidence == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("role", ["_find", "_restore"])

@@ -14,6 +14,7 @@ from imgflow.imaging.masks import (
     Box,
     Mask,
     dilate,
+    grown_polygon,
     hole_boxes,
     mask_box,
     merge_boxes,
@@ -141,3 +142,13 @@ def test_a_polygons_box_holds_what_is_drawn_of_it(polygon: np.ndarray) -> None:
     assert box.inside(30, 20) or box.height == 0 or box.width == 0
     drawn = polygon_mask([polygon], 30, 20)
     assert np.count_nonzero(drawn[box.slices]) == np.count_nonzero(drawn)
+
+
+@pytest.mark.parametrize("reach", [0, 1, 7, 20])
+def test_a_grown_polygon_is_a_grown_mask_of_it(reach: int) -> None:
+    polygon = np.array([[60, 50], [140, 62], [136, 90], [56, 80]], np.float32)
+    grown = np.zeros((160, 200), np.uint8)
+    grown_polygon(grown, polygon, reach)
+    whole = polygon_mask([polygon], 160, 200)
+    assert (grown[dilate(whole, max(reach - 1, 0)) > 0] > 0).all()
+    assert not grown[dilate(whole, reach + 2) == 0].any()

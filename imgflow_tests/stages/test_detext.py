@@ -21,7 +21,7 @@ from samples import (
 )
 
 from imgflow.engines.registry import Engines
-from imgflow.engines.spec import Found
+from imgflow.engines.spec import Found, TextMap
 from imgflow.lineage.record import TextRegion, Verdict
 from imgflow.stages.detext import detext
 from imgflow.stages.stage import Job, Picture
@@ -117,6 +117,32 @@ def test_a_clean_photo_passes_through(make_job: MakeJob, picture: MakePicture) -
     assert outcome.notes
 
 
+def test_an_overlay_that_ocr_does_not_read_is_removed(
+    stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    """The `engines` of these tests come with an OCR that reads nothing."""
+    outcome = detext(picture(stamped.pixels), make_job())
+    assert outcome.verdict is Verdict.REPAIRED
+    assert outcome.pixels is not None
+    (operation,) = outcome.operations
+    assert [(each.text, each.kind) for each in operation.regions] == [("", "overlay")]
+    before = psnr_at(stamped.clean, stamped.pixels, stamped.changed)
+    assert psnr_at(stamped.clean, outcome.pixels, stamped.changed) > before + 6
+
+
+@pytest.mark.parametrize(
+    "detext_policy",
+    [{"text": "none"}, {"keep": [{"x": 0.5, "y": 0, "width": 0.5, "height": 0.3}]}],
+    ids=["none", "keep"],
+)
+def test_the_policy_may_keep_what_ocr_does_not_read(
+    detext_policy: dict[str, Any], stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    outcome = detext(picture(stamped.pixels), make_job({"detext": detext_policy}))
+    assert outcome.verdict is Verdict.PASSED_THROUGH
+    assert outcome.pixels is None
+
+
 def test_where_the_policy_leaves_text_alone_nobody_looks(
     detector: FakeDetector, stamped: Stamped, make_job: MakeJob, picture: MakePicture
 ) -> None:
@@ -178,7 +204,11 @@ def test_text_whose_strokes_are_not_clear_goes_to_a_person(
 
 @pytest.mark.parametrize("least", [0.0, 0.35])
 def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
-    least: float, engines: Engines, make_job: MakeJob, picture: MakePicture
+    least: float,
+    monkeypatch: pytest.MonkeyPatch,
+    engines: Engines,
+    make_job: MakeJob,
+    picture: MakePicture,
 ) -> None:
     flat = np.full((120, 200, 3), 120, np.uint8)
     invisible = stamp(flat, at=(40, 40), colour=(120, 120, 120))
@@ -188,6 +218,7 @@ def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
             return [invisible.region]
 
     engines.register_text_detector("rapidocr", Certain)
+    monkeypatch.setattr("imgflow.stages.text.judge", judged("overlay"))
     outcome = detext(picture(flat), make_job({"detext": {"mask_confidence": least}}))
     assert outcome.verdict is Verdict.NEEDS_REVIEW
     assert outcome.reason is not None
@@ -228,7 +259,7 @@ def test_another_eraser_finds_strokes_anew(
 def judged(kind: str | None, text: str = "Lorem") -> Callable[..., list[TextRegion]]:
     """A judge that says the same of every text."""
 
-    def judge(pixels: Pixels, regions: list[TextRegion]) -> list[TextRegion]:
+    def judge(pixels: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
         update = {"kind": kind, "text": text, "score": 0.5, "reasons": ["flat colour"]}
         return [region.model_copy(update=update) for region in regions]
 
@@ -272,7 +303,7 @@ def test_an_uncertain_copy_of_a_sure_mark_goes_with_it(
         def detect(self, pixels: Pixels) -> list[TextRegion]:
             return [stamped.region, stamped.region] if pixels.shape == stamped.pixels.shape else []
 
-    def judge(pixels: Pixels, regions: list[TextRegion]) -> list[TextRegion]:
+    def judge(pixels: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
         sure, doubtful = regions
         return [
             sure.model_copy(update={"kind": "overlay", "text": "imagehub"}),

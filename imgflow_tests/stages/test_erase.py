@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from samples import FakeEraser, Pixels, Stamped, photo, stamp
@@ -60,13 +62,20 @@ def test_stamps_far_apart_are_looked_for_each_by_itself() -> None:
     assert found.mask[both.changed].any()
 
 
-def test_the_least_confident_crop_speaks() -> None:
+def test_strokes_are_as_confident_as_their_mean() -> None:
     clean = np.full((427, 640, 3), 90, np.uint8)
-    stamped = stamp(clean, at=(20, 20))
-    area = area_of(stamped)
-    assert strokes_of(stamped.pixels, area, FakeEraser()).confidence == 1
-    area[300:320, 500:600] = 255  # nothing is there
-    assert strokes_of(stamped.pixels, area, FakeEraser()).confidence == 0
+    one = stamp(clean, at=(20, 20))
+    other = stamp(one.pixels, at=(480, 380))
+    area = area_of(one) | area_of(other)
+
+    class Doubting(FakeEraser):
+        def find(self, pixels: Pixels, region: Pixels) -> Found:
+            return replace(super().find(pixels, region), confidence=self.calls % 2)
+
+    assert strokes_of(other.pixels, area, FakeEraser()).confidence == pytest.approx(1)
+    assert strokes_of(other.pixels, area, Doubting()).confidence == pytest.approx(0.5, abs=0.05)
+    area[200:220, 300:400] = 255  # nothing is there
+    assert strokes_of(other.pixels, area, FakeEraser()).confidence == pytest.approx(1)
 
 
 def test_without_a_stroke_nobody_is_confident() -> None:

@@ -136,3 +136,28 @@ def test_the_probe_avoids_what_is_not_clean() -> None:
     fill = Fill(FakeFiller("noting", noting), 4, 0)
     displaced_probe(pixels, mask, avoid, Filling(pixels, mask, fill))
     assert crops == [] or min(crops) == 90
+
+
+def test_a_mark_all_over_the_photo_is_probed_between_its_lines() -> None:
+    stamped = stamp(photo("coffee", 320), "SAMPLE", at=(10, 10), size=16)
+    pixels = stamped.pixels
+    for row in range(5):
+        for column in range(4):
+            pixels = stamp(pixels, "SAMPLE", at=(5 + 80 * column, 5 + 42 * row), size=16).pixels
+    mask = np.where((pixels != stamped.clean).any(axis=2), 255, 0).astype(np.uint8)
+    mask = dilate(mask, 3)
+    filling = Filling(pixels, mask, Fill(Engines().filler("telea"), 32, 2))
+    result = displaced_probe(pixels, mask, mask, filling)
+    assert result.probes
+    assert result.unprobed < 0.5 * np.count_nonzero(mask)
+
+
+def test_a_thick_hole_is_not_probed_in_parts() -> None:
+    # A fill does well on small parts of what it cannot fill as a whole.
+    pixels = photo("coffee", 320)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[20:190, 40:280] = 255
+    filling = Filling(pixels, mask, Fill(Engines().filler("telea"), 32, 2))
+    result = displaced_probe(pixels, mask, mask, filling)
+    assert not result.probes
+    assert result.unprobed == np.count_nonzero(mask)

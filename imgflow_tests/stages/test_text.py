@@ -7,12 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import FakeDetector, Stamped, photo
+from samples import FakeDetector, FakeEraser, Pixels, Stamped, photo, stamp
 
+from imgflow.engines.spec import TextMap
 from imgflow.lineage.record import TextRegion
+from imgflow.policy.policy import DetextSettings
 from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
-from imgflow.stages.text import Selection, detect_text, select_unwanted, with_copies
+from imgflow.stages.text import (
+    Selection,
+    detect_text,
+    find_text,
+    is_text,
+    residual_text,
+    select_unwanted,
+    with_copies,
+)
 
 MakeJob = Callable[..., Job]
 
@@ -27,6 +37,25 @@ def region(text: str, kind: str | None, x: float = 30, y: float = 30) -> TextReg
             "score": {"overlay": 0.99, "product": 0.01, None: 0.9}[kind],
         }
     )
+
+
+class Surveyor(FakeEraser):
+    """Keeps what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: list[Pixels] = []
+        self.hints: list[Pixels] = []
+
+    def survey(self, pixels: Pixels, read: Pixels) -> TextMap:
+        self.views.append(pixels)
+        self.hints.append(read)
+        return super().survey(pixels, read)
+
+
+def unjudged(pixels: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+    """A judge that calls all text an overlay."""
+    return [each.model_copy(update={"kind": "overlay", "score": 0.99}) for each in regions]
 
 
 OVERLAY = region("Summer sale", "overlay")
@@ -101,8 +130,10 @@ def test_claims(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Photos", "Gallery", "Summer sale", "2024-03-15", "SAMPLE", "Vitamin C", "12:45", ""]
-)
+    "text",
+    ["Photos", "Gallery", "Summer sale", "2024-03-15", "SAMPLE", "Vitamin C", "12:45", "",
+     "Back in stock", "BACKINSTOCK", "glorious"],
+)  # fmt: skip
 def test_no_claims(text: str) -> None:
     assert not claims_rights(text)
 
@@ -111,6 +142,14 @@ def test_own_marks_are_matched_as_ocr_reads_them() -> None:
     assert names_own_mark("(c) B1ue D00r Prnts", ["Blue Door Prints"])
     assert not names_own_mark("Red Barn Images", ["Blue Door Prints"])
     assert not names_own_mark("anything", ["--"])
+
+
+def test_what_the_photos_edge_leaves_of_an_own_mark_is_one() -> None:
+    own = ["Hollow Lane Images"]
+    assert names_own_mark("one Images", own)
+    assert names_own_mark("ow Lane Im", own)
+    assert not names_own_mark("Images", own)
+    assert not names_own_mark("Stone Bridge Images", own)
 
 
 def test_judged_regions_are_kept_for_the_next_look(
@@ -140,3 +179,94 @@ def test_product_lines_are_never_multiplied() -> None:
 def test_old_records_still_read() -> None:
     old = {"polygon": [[0, 0], [1, 0], [1, 1], [0, 1]], "text": "a", "confidence": 0.5}
     assert TextRegion.model_validate(old).kind is None
+
+
+# -- what OCR alone does not see ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large() -> Stamped:
+    """A photo of more pixels than are surveyed."""
+    return stamp(np.full((1600, 2400, 3), 90, np.uint8), at=(1500, 1200), size=120)
+
+
+def test_a_large_photo_is_surveyed_in_a_smaller_copy(large: Stamped) -> None:
+    eraser = Surveyor()
+    (found,) = find_text(large.pixels, FakeDetector(), eraser)
+    (seen,) = eraser.views
+    assert seen.shape[0] * seen.shape[1] < 1_400_000
+    assert seen.shape[1] / seen.shape[0] == pytest.approx(1.5, abs=0.01)
+    # Its place is told in the photo's pixels all the same.
+    corners = np.array(found.polygon)
+    assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], large.box, atol=12)
+    assert (found.text, found.kind) == ("", "overlay")
+
+
+def test_a_small_photo_is_surveyed_as_it_is(stamped: Stamped) -> None:
+    eraser = Surveyor()
+    find_text(stamped.pixels, FakeDetector(), eraser)
+    assert [each.shape for each in eraser.views] == [stamped.pixels.shape]
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_what_ocr_reads_is_the_surveys_hint_and_is_not_found_twice(
+    size: str, stamped: Stamped, large: Stamped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reading(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            self.calls += 1
+            return [shown.region]
+
+    shown = {"small": stamped, "large": large}[size]
+    monkeypatch.setattr("imgflow.stages.text.judge", unjudged)
+    eraser, detector = Surveyor(), Reading()
+    (found,) = find_text(shown.pixels, detector, eraser)
+    assert (found.text, found.polygon) == (shown.text, shown.region.polygon)
+    assert detector.calls == 1
+    (hint,) = eraser.hints
+    (seen,) = eraser.views
+    scale = seen.shape[1] / shown.pixels.shape[1]
+    x, y = scale * shown.polygon.mean(axis=0)
+    assert hint.shape == seen.shape[:2]
+    assert hint[round(y), round(x)] == 255
+    rows, columns = np.nonzero(hint)
+    left, top, right, bottom = (scale * side for side in shown.box)
+    room = 0.5 * (bottom - top) + 6
+    assert left - room < columns.min() and columns.max() < right + room
+    assert top - room < rows.min() and rows.max() < bottom + room
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "believed"),
+    [("overlay", 90, True), ("product", 90, False), (None, 90, False), ("overlay", 299, False)],
+)
+def test_without_words_only_sure_overlays_of_some_size_are_believed(
+    kind: str | None, width: int, believed: bool
+) -> None:
+    polygon = [[0, 0], [width, 0], [width, 2 * width / 3], [0, 2 * width / 3]]
+    nameless = region("", kind).model_copy(update={"polygon": polygon, "confidence": 0.1})
+    assert is_text(nameless, (200, 300), DetextSettings()) == believed
+
+
+def test_overlays_without_words_go_and_claim_nothing(select: Callable[..., Selection]) -> None:
+    found = select(region("", "overlay"), PRODUCT)
+    assert texts(found.unwanted) == [""]
+    assert (found.uncertain, found.claimed) == ((), ())
+    assert select(region("", "overlay"), text="none") == Selection((), ())
+    corner = [{"x": 0, "y": 0, "width": 0.6, "height": 0.4}]
+    assert select(region("", "overlay"), keep=corner) == Selection((), ())
+
+
+@pytest.mark.parametrize(("apart", "looks"), [(40, 1), (300, 2)])
+def test_a_second_look_is_taken_once_for_lines_that_are_near(apart: int, looks: int) -> None:
+    one = stamp(photo("rocket", 640), at=(20, 20))
+    both = stamp(one.pixels, "SAMPLE", at=(20, 20 + apart))
+    detector = FakeDetector(one, both)
+    removed = [one.region, both.region]
+    left = residual_text(both.pixels, removed, detector, DetextSettings())
+    assert sorted(each.text for each in left) == ["2024-03-15", "SAMPLE"]
+    for region in left:
+        (known,) = (each for each in removed if each.text == region.text)
+        assert np.allclose(region.polygon, known.polygon, atol=1)
+    assert detector.calls == looks
+    assert residual_text(one.clean, removed, detector, DetextSettings()) == []

@@ -35,9 +35,49 @@ def test_ink_lies_around_its_lines_and_nowhere_else(kind: Kind, seed: int, fonts
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_letters_are_part_of_what_is_drawn(kind: Kind, seed: int, fonts: Fonts) -> None:
+    overlay = draw_overlay(kind, 240, 320, TRAINING, fonts, Random(seed))
+    assert overlay.ink.shape == (240, 320)
+    assert overlay.ink.dtype == np.float32
+    assert 0 <= overlay.ink.min() <= overlay.ink.max() <= 1
+    assert (overlay.alpha[overlay.ink > 0] > 0).all()
+    if not overlay.lines:
+        pytest.skip("the phrase's script is not in the font")
+    # Signs beside the text, of chrome too, are no letters.
+    lines = dilate(polygon_mask([line.polygon for line in overlay.lines], 240, 320), 4) > 0
+    assert not (overlay.ink > 0.1)[~lines].any()
+    assert (overlay.ink > 0.5)[lines].any()
+
+
+def test_signs_panels_and_shadows_are_no_letters(fonts: Fonts) -> None:
+    canvas = Canvas(100, 200)
+    canvas.shape(np.ones((60, 90), np.float32), Style((255, 0, 0)), 5, 5)
+    assert not canvas.overlay("caption").ink.any()
+    canvas.write("HHH", str(fonts.latin[0]), 40, Style((255, 255, 255), shadow=3), (140, 50))
+    overlay = canvas.overlay("caption")
+    assert not overlay.ink[:, :90].any()
+    # The shadow hides some of the photo where no letter does.
+    assert ((overlay.alpha > 0.2) & (overlay.ink == 0))[:, 100:].any()
+    assert (overlay.alpha >= overlay.ink - 1e-5).all()
+
+
+def test_how_much_shows_through_a_letter_changes_nothing_about_its_place(fonts: Fonts) -> None:
+    inks = []
+    for opacity in (1.0, 0.3):
+        canvas = Canvas(100, 200)
+        canvas.write("HHH", str(fonts.latin[0]), 60, Style((9, 9, 9), opacity=opacity), (100, 50))
+        inks.append(canvas.overlay("watermark").ink)
+    opaque, translucent = inks
+    assert np.array_equal(opaque, translucent)
+    assert opaque.max() == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_same_chance_draws_the_same(kind: Kind, fonts: Fonts) -> None:
     one, other = (draw_overlay(kind, 120, 160, TRAINING, fonts, Random(7)) for _ in range(2))
     assert (one.alpha == other.alpha).all()
+    assert (one.ink == other.ink).all()
     assert (one.colour == other.colour).all()
     assert [line.text for line in one.lines] == [line.text for line in other.lines]
 
@@ -76,6 +116,7 @@ def test_text_beyond_the_photo_is_cut_off(fonts: Fonts) -> None:
     canvas.write("WWWWWWWW", fonts.latin[0], 40, Style((0, 0, 0)), (0, 0))
     canvas.write("gone", fonts.latin[0], 12, Style((0, 0, 0)), (500, -500))
     assert canvas.overlay("caption").alpha.shape == (50, 50)
+    assert canvas.overlay("caption").ink.shape == (50, 50)
 
 
 def test_scattered_lines_come_in_many_styles(fonts: Fonts) -> None:

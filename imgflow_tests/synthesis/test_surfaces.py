@@ -10,6 +10,7 @@ import pytest
 from PIL import ImageFont
 from samples import photo
 
+from imgflow.imaging.masks import dilate, polygon_mask
 from imgflow.synthesis.fonts import Fonts
 from imgflow.synthesis.phrases import TRAINING
 from imgflow.synthesis.surfaces import Printed, artwork, print_text, studio_shot
@@ -36,6 +37,7 @@ def prints(fonts: Fonts, kind: str, number: int) -> Printed:
 def test_the_same_seed_prints_the_same(fonts: Fonts, kind: str) -> None:
     one, other = prints(fonts, kind, 1), prints(fonts, kind, 1)
     assert np.array_equal(one.photo, other.photo)
+    assert np.array_equal(one.ink, other.ink)
     assert [line.text for line in one.lines] == [line.text for line in other.lines]
     assert not np.array_equal(one.photo, prints(fonts, kind, 2).photo)
 
@@ -51,6 +53,26 @@ def test_the_photo_changes_where_the_lines_are(fonts: Fonts) -> None:
             left, top = np.maximum(line.polygon.min(axis=0), 0).astype(int)
             right, bottom = line.polygon.max(axis=0).astype(int) + 1
             assert changed[top:bottom, left:right].any(), line.text
+
+
+@pytest.mark.parametrize("kind", ["surface", "studio"])
+def test_the_ink_is_the_lines_letters_alone(fonts: Fonts, kind: str) -> None:
+    """Neither the panel below them nor the sign beside them."""
+    inked = 0
+    for number in range(6):
+        printed = prints(fonts, kind, number)
+        height, width = printed.photo.shape[:2]
+        assert printed.ink.shape == (height, width)
+        # Interpolation may leave rounding errors.
+        assert -1e-3 < printed.ink.min() <= printed.ink.max() < 1 + 1e-3
+        polygons = [line.polygon for line in printed.lines]
+        lines = dilate(polygon_mask(polygons, height, width), 5) > 0
+        letters = printed.ink > 0.3
+        assert letters[~lines].mean() < 1e-3
+        # Letters never fill their lines.
+        assert letters[lines].mean() < 0.75
+        inked += int(letters[lines].mean() > 0.05)
+    assert inked >= 4
 
 
 def test_every_line_is_readable_artwork(fonts: Fonts) -> None:

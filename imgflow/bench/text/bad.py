@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.registry import Engines
-from imgflow.engines.spec import EngineSpec, Eraser, Found
+from imgflow.engines.spec import EngineSpec, Eraser, Found, TextMap
 from imgflow.imaging.colour import data_range
 
 BAD = {
@@ -51,6 +51,9 @@ class WeakEraser:
     def __init__(self, good: Eraser) -> None:
         self._good = good
         self.spec = replace(good.spec, name="weak", model_id=f"weak-{good.spec.model_id}")
+
+    def survey(self, pixels: NDArray[np.generic], read: NDArray[np.uint8]) -> TextMap:
+        return self._good.survey(pixels, read)
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
         return self._good.find(pixels, region)

@@ -1,4 +1,4 @@
-"""The eraser: one small network finds drawn text, another recovers what is under it."""
+"""The eraser: one small network finds text, another recovers what is under it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch.nn import functional
 
 # Photo pixels that the networks' coarsest level sees as one: sides must be multiples of it.
 STRIDE = 16
+# What the finder calls a pixel, by the channel of its logits.
+NOTHING, OVERLAY, PRODUCT = range(3)
 
 
 class Eraser(nn.Module):
@@ -22,17 +24,18 @@ class Eraser(nn.Module):
         restorer: Sequence[int] = (24, 40, 56, 64),
     ) -> None:
         super().__init__()
-        self.finder = UNet(4, 1, finder, depths=(1, 1, 2, 2))
+        self.finder = UNet(4, 3, finder, depths=(1, 2, 2, 2))
         self.restorer = UNet(8, 4, restorer, depths=(1, 2, 2, 2))
 
-    def find(self, photo: Tensor, region: Tensor) -> Tensor:
-        """Logit of "text is here", (N, 1, H, W).
+    def find(self, photo: Tensor, hint: Tensor) -> Tensor:
+        """Logits (N, 3, H, W) of what each pixel is: nothing, drawn over the photo, or text of
+        what the photo shows.
 
-        photo: (N, 3, H, W) sRGB 0..1. region: (N, 1, H, W), 1 where text may be. H and W are
-        multiples of STRIDE.
+        photo: (N, 3, H, W) sRGB 0..1. hint: (N, 1, H, W), 1 where a detector reads text of either
+        kind; it may have missed some. H and W are multiples of STRIDE.
         """
-        logit: Tensor = self.finder(torch.cat([photo, region], dim=1))
-        return logit
+        logits: Tensor = self.finder(torch.cat([photo, hint], dim=1))
+        return logits
 
     def restore(self, photo: Tensor, region: Tensor, mask: Tensor, filled: Tensor) -> Tensor:
         """The clean photo, (N, 3, H, W), not clamped; meant for use under `mask`.

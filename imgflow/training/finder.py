@@ -1,0 +1,109 @@
+"""The finder's training: which pixels are text, drawn over a photo or part of what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from imgflow.engines.networks.eraser import NOTHING, OVERLAY, PRODUCT, Eraser
+from imgflow.synthesis.fonts import Fonts
+from imgflow.synthesis.phrases import TRAINING
+from imgflow.training.photos import Photo, squeezed
+from imgflow.training.scenes import (
+    GROUNDS,
+    any_overlay,
+    patch,
+    resized,
+    roughly,
+    shown,
+    tensor,
+    touched,
+)
+
+PATCH = 256
+"""Pixels a side of what the network sees in training."""
+_PATCHES = 4
+_OVERLAID = 0.75
+# How much a pixel of text counts: there are many more others.
+_WEIGHT = 3.0
+
+
+class Scenes(Dataset[Any]):
+    """Sample n: four patches of a photo with text (4, 3, P, P), of what a detector says about it
+    (4, 1, P, P), and of what its pixels are (4, 1, P, P; NOTHING, OVERLAY or PRODUCT).
+
+    Pixels are 0..1. All of a sample follows from the seed and its number.
+    """
+
+    def __init__(self, photos: Sequence[Photo], fonts: Fonts, seed: int) -> None:
+        self._photos, self._fonts, self._seed = list(photos), fonts, seed
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        # One thread: the cores are the network's.
+        cv2.setNumThreads(1)
+        chance = Random(f"{self._seed}/{number}")
+        (ground,) = chance.choices(GROUNDS, (0.5, 0.25, 0.25))
+        # Drawing prints takes long where they are large.
+        height = round(PATCH * (3 if ground == "photo" else 1.7) ** chance.random())
+        width = round(max(height * chance.uniform(0.75, 1.5), PATCH))
+        before = shown(ground, self._photos, height, width, TRAINING, self._fonts, chance)
+        seen, lines = before.photo, list(before.lines)
+        over, ink = np.zeros((height, width), np.uint8), (before.ink > 0.3).astype(np.uint8)
+        if chance.random() < _OVERLAID:
+            overlay = any_overlay(height, width, self._fonts, chance)
+            seen, over = overlay.over(seen), touched(overlay)
+            lines += overlay.lines
+        hint = np.zeros((height, width), np.uint8)
+        if chance.random() < 0.6:  # of the lines, a detector misses some
+            share = chance.uniform(0.6, 1.2)
+            hint = roughly([x for x in lines if chance.random() < share], height, width, chance)
+        seen, over, ink, hint = resized((seen, over, ink, hint), chance, PATCH)
+        if chance.random() < 0.8:
+            seen = squeezed(seen, chance)
+        what = np.where(over > 0, OVERLAY, np.where(ink > 0, PRODUCT, NOTHING)).astype(np.uint8)
+        text = over if over.any() and chance.random() < 0.7 else over | ink
+        places = [patch(text, PATCH, chance) for _ in range(_PATCHES)]
+        return tuple(
+            torch.stack([tensor(plane[place]) for place in places]) for plane in (seen, hint, what)
+        )
+
+
+def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
+    """Cross-entropy, text counting more."""
+    photo, hint, what = (
+        each.flatten(0, 1).contiguous(memory_format=torch.channels_last) for each in batch
+    )
+    weight = torch.tensor([1.0, _WEIGHT, _WEIGHT], device=photo.device)
+    logits = network.find(photo, hint).float()
+    return functional.cross_entropy(logits, what[:, 0].long(), weight=weight)
+
+
+@torch.inference_mode()
+def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
+    """How well pixels are found, all patches together: of overlays and of print, the share that
+    is found (recall) and the share of what is found that is right (precision); the share of
+    print that is taken for an overlay; with and without a detector's hint alike."""
+    device = next(network.parameters()).device
+    table = torch.zeros(3, 3)
+    for number in range(count):
+        photo, hint, what = (each.to(device) for each in samples[number])
+        with torch.autocast(device.type, torch.bfloat16):
+            found = network.find(photo, hint).float().argmax(dim=1)
+        pairs = (3 * what[:, 0].long() + found).flatten().cpu()
+        table += torch.bincount(pairs, minlength=9).reshape(3, 3)
+    figures = {}
+    for name, kind in (("overlay", OVERLAY), ("product", PRODUCT)):
+        right = float(table[kind, kind])
+        figures[f"{name}_recall"] = right / max(float(table[kind].sum()), 1)
+        figures[f"{name}_precision"] = right / max(float(table[:, kind].sum()), 1)
+    mistaken = float(table[PRODUCT, OVERLAY])
+    figures["product_as_overlay"] = mistaken / max(float(table[PRODUCT].sum()), 1)
+    return figures

@@ -1,0 +1,167 @@
+"""The restorer's training: photos with text drawn over them, and the photos as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from imgflow.engines.eraser import strokes_in, telea
+from imgflow.engines.networks.eraser import NOTHING, Eraser
+from imgflow.synthesis.fonts import Fonts
+from imgflow.training.photos import Photo, scene, squeezed
+from imgflow.training.scenes import any_overlay, patch, resized, roughly, tensor, touched
+
+PATCH = 128
+"""Pixels a side of what the network sees in training."""
+_PATCHES = 8
+# Text that leaves the photo less PSNR than this, in dB, mostly hides it.
+_HIDDEN = 15.0
+
+
+class Scenes(Dataset[Any]):
+    """Sample n: eight patches as the photo with text (8, 3, P, P), region (8, 1, P, P), a rough
+    mask of the text (8, 1, P, P), the photo filled under that mask (8, 3, P, P), the clean photo
+    (8, 3, P, P) and where text is (8, 1, P, P).
+
+    Pixels are 0..1. All of a sample follows from the seed and its number.
+    """
+
+    def __init__(self, photos: Sequence[Photo], fonts: Fonts, seed: int) -> None:
+        self._photos, self._fonts, self._seed = list(photos), fonts, seed
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        # One thread: the cores are the network's.
+        cv2.setNumThreads(1)
+        chance = Random(f"{self._seed}/{number}")
+        height = round(224 * 2.5 ** chance.random())
+        width = round(height * chance.uniform(0.9, 1.4))
+        clean = scene(self._photos, height, width, chance)
+        overlay = any_overlay(height, width, self._fonts, chance)
+        if overlay.kind == "tiled" and chance.random() < 0.5:
+            region = np.ones((height, width), np.uint8)
+        else:
+            region = roughly(overlay.lines, height, width, chance)
+        planes = (clean, overlay.over(clean), touched(overlay), region)
+        clean, dirty, text, region = resized(planes, chance, PATCH + 1)
+        if chance.random() < 0.8:
+            dirty = squeezed(dirty, chance)
+        patches = []
+        for _ in range(_PATCHES):
+            place = patch(text, PATCH, chance)
+            mask = _rough(text[place] & region[place], chance)
+            filled = telea(dirty[place], mask)
+            patches.append((dirty[place], region[place], mask, filled, clean[place], text[place]))
+        return tuple(
+            torch.stack([tensor(each) for each in plane]) for plane in zip(*patches, strict=True)
+        )
+
+
+def loss(network: Eraser, batch: Sequence[Tensor], *, own_masks: bool = False) -> Tensor:
+    """Error of the pixels and of their differences under the mask.
+
+    Nothing but the pixels under a mask is ever used. own_masks: as it is in use. Every second
+    patch is restored under the mask that the finder gives, and each counts by what its text had
+    spoilt: a faint text that stays is as bad as a strong one.
+    """
+    photo, region, mask, filled, truth, text = (
+        each.flatten(0, 1).contiguous(memory_format=torch.channels_last) for each in batch
+    )
+    if own_masks:
+        mask, filled = _with_own_masks(network, photo, region, mask, filled)
+    result = network.restore(photo, region, mask, filled).float()
+    # Rings that a detector's mask may have around the strokes count as well.
+    weight = functional.max_pool2d(torch.maximum(mask, text * region), 3, stride=1, padding=1)
+    if own_masks:
+        weight = weight * _importance(truth, photo, weight)
+    error = result - truth
+    pixels = (error.abs() * weight).sum() / (3 * weight.sum() + 1)
+    edges = sum(
+        (torch.diff(error, dim=dim).abs() * weight.narrow(dim, 1, error.shape[dim] - 1)).sum()
+        for dim in (2, 3)
+    ) / (6 * weight.sum() + 1)
+    return pixels + 0.5 * edges
+
+
+def _importance(truth: Tensor, photo: Tensor, weight: Tensor) -> Tensor:
+    """(N, 1, 1, 1) how much each patch counts: the inverse of the error that its text makes."""
+    spoilt = ((photo - truth).abs() * weight).sum(dim=(1, 2, 3)) / (
+        3 * weight.sum(dim=(1, 2, 3)) + 1
+    )
+    return (0.1 / (spoilt + 0.02))[:, None, None, None]
+
+
+@torch.inference_mode()
+def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
+    """Median PSNR in dB under the mask of the photo, its classical fill and its restoration, for
+    opaque and for translucent text; and the share of patches that come 3 dB nearer."""
+    device = next(network.parameters()).device
+    figures: dict[str, list[float]] = {}
+    for number in range(count):
+        photo, region, mask, filled, truth, _ = (each.to(device) for each in samples[number])
+        with torch.autocast(device.type, torch.bfloat16):
+            clean = network.restore(photo, region, mask, filled).float().clamp(0, 1)
+        for index in range(len(photo)):
+            where = mask[index, 0] > 0
+            if where.sum() < 30:
+                continue
+            before, fill, after = (
+                _psnr(values[index], truth[index], where) for values in (photo, filled, clean)
+            )
+            kind = "opaque" if before < _HIDDEN else "translucent"
+            figures.setdefault(f"{kind}_photo", []).append(before)
+            figures.setdefault(f"{kind}_fill", []).append(fill)
+            figures.setdefault(f"{kind}_psnr", []).append(after)
+            figures.setdefault(f"{kind}_won", []).append(float(after > before + 3))
+    return {
+        name: float(np.mean(values) if name.endswith("won") else np.median(values))
+        for name, values in sorted(figures.items())
+    }
+
+
+def _psnr(test: Tensor, truth: Tensor, where: Tensor) -> float:
+    error = (test - truth)[:, where].square().mean()
+    return float(-10 * torch.log10(error + 1e-8))
+
+
+def _with_own_masks(
+    network: Eraser, photo: Tensor, region: Tensor, mask: Tensor, filled: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The masks and fills, every second one replaced by what the finder leads to."""
+    with torch.no_grad():
+        chance = 1 - network.find(photo[::2], region[::2]).float().softmax(dim=1)[:, NOTHING]
+    strokes = strokes_in(chance.cpu().numpy(), _levels(region[::2])[..., 0])
+    seen = _levels(photo[::2])
+    fills = np.stack([telea(each, where) for each, where in zip(seen, strokes, strict=True)])
+    mask, filled = mask.clone(), filled.clone()
+    mask[::2, 0] = torch.from_numpy((strokes > 0).astype(np.float32)).to(mask.device)
+    planes = fills.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    filled[::2] = torch.from_numpy(planes).to(filled.device)
+    return mask, filled
+
+
+def _levels(planes: Tensor) -> NDArray[np.uint8]:
+    """(N, H, W, C) uint8 of (N, C, H, W) shares."""
+    levels = (planes * 255).round().permute(0, 2, 3, 1).contiguous()
+    return np.asarray(levels.to(torch.uint8).cpu().numpy())
+
+
+def _rough(text: NDArray[np.uint8], chance: Random) -> NDArray[np.uint8]:
+    """A mask, 0 or 1, as a finder may give it: grown, thinned, with false spots."""
+    grow = chance.choice((0, 1, 1, 2, 3, -1))
+    if grow > 0:
+        mask = cv2.dilate(text, np.ones((2 * grow + 1, 2 * grow + 1), np.uint8))
+    else:
+        mask = cv2.erode(text, np.ones((2, 2), np.uint8)) if grow else text.copy()
+    for _ in range(chance.choice((0, 0, 0, 1, 3))):
+        at = chance.randrange(PATCH), chance.randrange(PATCH)
+        cv2.circle(mask, at, chance.randint(1, 5), 1, -1)
+    return np.asarray(mask, np.uint8)

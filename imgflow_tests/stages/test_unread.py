@@ -1,0 +1,202 @@
+"""Overlays that OCR does not read in a photo are found in the eraser's map of letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from samples import FakeDetector, Pixels
+
+from imgflow.engines.spec import TextMap
+from imgflow.lineage.record import TextRegion
+from imgflow.stages.unread import unread_overlays
+
+SHAPE = (240, 400)
+Box = tuple[float, float, float, float]
+
+
+def written(
+    *lines: tuple[str, tuple[int, int]], size: int = 28, level: int = 255
+) -> tuple[NDArray[np.uint8], list[Box]]:
+    """(H, W) plane with lines of text at (x, y), and their boxes (x, y, right, bottom)."""
+    image = Image.new("L", SHAPE[::-1])
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    boxes = []
+    for text, at in lines:
+        draw.text(at, text, font=font, fill=level)
+        boxes.append(draw.textbbox(at, text, font=font))
+    return np.asarray(image, np.uint8), boxes
+
+
+def outline(box: Box) -> NDArray[np.float32]:
+    left, top, right, bottom = box
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
+
+
+def unread(
+    drawn: Pixels, known: Sequence[Any] = (), detector: FakeDetector | None = None
+) -> list[TextRegion]:
+    letters = TextMap(np.asarray(drawn, np.uint8), np.zeros(drawn.shape, np.uint8))
+    return unread_overlays(letters, known, detector or FakeDetector())
+
+
+class Reader(FakeDetector):
+    """Reads the same wherever it looks, and keeps what it was shown."""
+
+    def __init__(self, *read: tuple[str, Box]) -> None:
+        super().__init__()
+        self.read = read
+        self.pages: list[Pixels] = []
+
+    def detect(self, pixels: Pixels) -> list[TextRegion]:
+        self.pages.append(pixels)
+        return [
+            TextRegion(polygon=outline(box).tolist(), text=text, confidence=0.6)
+            for text, box in self.read
+        ]
+
+
+def test_letters_nobody_read_are_a_region_without_words() -> None:
+    drawn, (box,) = written(("WATER", (120, 100)))
+    (found,) = unread(drawn)
+    assert (found.text, found.kind) == ("", "overlay")
+    assert found.score is not None
+    assert 0.8 < found.score <= 1
+    assert found.confidence == found.score
+    assert found.reasons
+    # In the map's own pixels, around the letters.
+    corners = np.array(found.polygon)
+    assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], box, atol=3)
+
+
+def test_known_lines_are_not_found_again() -> None:
+    drawn, (one, other) = written(("KNOWN", (20, 20)), ("UNREAD", (200, 180)))
+    (found,) = unread(drawn, [outline(one)])
+    x, y = np.array(found.polygon).mean(axis=0)
+    assert other[0] < x < other[2] and other[1] < y < other[3]
+
+
+def test_where_all_is_known_nobody_reads_again() -> None:
+    drawn, boxes = written(("KNOWN", (20, 20)), ("AS WELL", (200, 180)))
+    detector = FakeDetector()
+    assert unread(drawn, [outline(box) for box in boxes], detector) == []
+    assert detector.calls == 0
+
+
+def test_the_fringe_of_a_known_line_is_no_new_one() -> None:
+    """Detectors cut close: outlines and descenders stick out."""
+    drawn, ((left, top, right, bottom),) = written(("gypsy", (100, 100)), size=40)
+    assert unread(drawn, [outline((left + 3, top + 6, right - 3, bottom - 10))]) == []
+
+
+def specks() -> Pixels:
+    drawn = np.zeros(SHAPE, np.uint8)
+    for x, y in ((30, 40), (200, 60), (350, 200), (90, 180)):
+        cv2.circle(drawn, (x, y), 3, 255, -1)
+    return drawn
+
+
+def thin_line() -> Pixels:
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[100:103, 50:350] = 255
+    return drawn
+
+
+def rim() -> Pixels:
+    drawn = np.zeros(SHAPE, np.uint8)
+    cv2.rectangle(drawn, (60, 30), (330, 210), 255, 1)
+    return drawn
+
+
+def filled() -> Pixels:
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[80:160, 100:300] = 255
+    return drawn
+
+
+def doubtful() -> Pixels:
+    return written(("DOUBTFUL", (100, 100)), level=150)[0]
+
+
+@pytest.mark.parametrize("draw", [specks, thin_line, rim, filled, doubtful])
+def test_what_is_no_line_of_sure_letters_is_none(draw: Any) -> None:
+    assert unread(draw()) == []
+
+
+def test_a_product_is_never_an_overlay() -> None:
+    printed, _ = written(("NORDWIND", (100, 100)))
+    letters = TextMap(np.zeros(SHAPE, np.uint8), printed)
+    assert unread_overlays(letters, [], FakeDetector()) == []
+
+
+def test_a_reading_of_the_map_names_the_region() -> None:
+    drawn, (box,) = written(("SAMPLE", (120, 100)))
+    (found,) = unread(drawn, detector=Reader(("SAMPLE", box)))
+    assert (found.text, found.kind) == ("SAMPLE", "overlay")
+    assert np.allclose(found.polygon, outline(box))
+    # How sure it is an overlay is for the map to say, what it reads for OCR.
+    assert found.score is not None
+    assert found.score > 0.8
+    assert found.confidence == 0.6
+
+
+def test_faint_letters_count_where_they_can_be_read() -> None:
+    drawn, (box,) = written(("SAMPLE", (120, 100)), level=160)
+    assert unread(drawn) == []
+    (found,) = unread(drawn, detector=Reader(("SAMPLE", box)))
+    assert found.text == "SAMPLE"
+    assert unread(drawn, detector=Reader(("SAM", box))) == []
+
+
+def test_words_that_stand_apart_share_one_reading() -> None:
+    drawn, ((left, top, _, _), (_, _, right, bottom)) = written(
+        ("BLUE", (60, 100)), ("DOOR", (200, 100))
+    )
+    assert len(unread(drawn)) == 2
+    (found,) = unread(drawn, detector=Reader(("BLUE DOOR", (left, top, right, bottom))))
+    assert found.text == "BLUE DOOR"
+
+
+def test_lines_beside_a_reading_stay_without_words() -> None:
+    drawn, (one, _) = written(("READ", (20, 20)), ("CROOKED", (200, 180)))
+    found = unread(drawn, detector=Reader(("READ", one)))
+    assert [each.text for each in found] == ["READ", ""]
+
+
+def test_a_reading_where_no_letters_are_is_not_believed() -> None:
+    drawn, _ = written(("HERE", (20, 20)))
+    found = unread(drawn, detector=Reader(("GHOST", (250, 150, 350, 180))))
+    assert [each.text for each in found] == [""]
+
+
+def test_ocr_sees_dark_letters_on_white_without_the_known_ones() -> None:
+    drawn, (one, (left, top, right, bottom)) = written(("KNOWN", (20, 20)), ("NEW", (200, 180)))
+    reader = Reader()
+    unread(drawn, [outline(one)], reader)
+    (page,) = reader.pages
+    assert page.shape == (*SHAPE, 3)
+    assert page.dtype == np.uint8
+    assert (page[:100] == 255).all()
+    assert page[int(top) : int(bottom), int(left) : int(right)].min() == 0
+
+
+def test_a_turned_line_is_one_turned_region() -> None:
+    drawn, _ = written(("TURNED", (130, 105)))
+    turn = cv2.getRotationMatrix2D((200, 120), 35, 1.0)
+    (found,) = unread(cv2.warpAffine(drawn, turn, SHAPE[::-1]))
+    _, sides, _ = cv2.minAreaRect(np.array(found.polygon, np.float32))
+    upright, _ = written(("TURNED", (130, 105)))
+    (level,) = unread(upright)
+    _, others, _ = cv2.minAreaRect(np.array(level.polygon, np.float32))
+    assert sorted(sides) == pytest.approx(sorted(others), abs=5)
+
+
+def test_several_groups_of_letters_need_less_certainty() -> None:
+    places = [("ONE", (40, 30)), ("TWO", (200, 90)), ("SIX", (60, 180))]
+    assert unread(written(*places[:2], level=180)[0]) == []
+    assert len(unread(written(*places, level=180)[0])) == 3

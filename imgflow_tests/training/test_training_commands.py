@@ -1,0 +1,115 @@
+"""`python -m imgflow.training`: each command trains its own part of the eraser alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from samples import default_font, encoded, photo
+from torch.utils.data import Dataset
+from typer.testing import CliRunner
+
+from imgflow.engines.networks.eraser import Eraser
+from imgflow.training import finder, restorer
+from imgflow.training.__main__ import app
+from imgflow.training.loop import Recipe, export
+
+
+class Patches(Dataset[Any]):
+    """Noise with text in it, in the planes that both parts of the eraser take."""
+
+    photos: list[int] = []
+    planes = (3, 1, 1)
+
+    def __init__(self, photos: list[Any], *_: object) -> None:
+        type(self).photos.append(len(photos))
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, ...]:
+        chance = torch.Generator().manual_seed(number)
+        return tuple(torch.rand(1, each, 32, 32, generator=chance).round() for each in self.planes)
+
+
+def written(path: Path, seed: int, **about: str) -> dict[str, torch.Tensor]:
+    """Weights of an eraser of random numbers in a file."""
+    torch.manual_seed(seed)
+    network = Eraser()
+    for value in network.parameters():
+        torch.nn.init.normal_(value, std=0.05)
+    export(network, path, Recipe(steps=seed, batch=1), {"network": "eraser", **about})
+    return load_file(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "lesson", "planes"),
+    [("finder", finder, (3, 1, 1)), ("restorer", restorer, (3, 1, 1, 3, 3, 1))],
+)
+def test_only_the_named_part_learns(
+    part: str,
+    lesson: ModuleType,
+    planes: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Shown(Patches):
+        photos: list[int] = []
+
+    monkeypatch.setattr(Shown, "planes", planes)
+    monkeypatch.setattr(lesson, "Scenes", Shown)
+    monkeypatch.setattr(lesson, "judged", lambda *_: {"psnr": 1.0})
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_bytes(encoded(photo("coffee", 60)))
+    (tmp_path / "fonts").mkdir()
+    default_font(tmp_path / "fonts")
+    before = written(tmp_path / "start.safetensors", 1)
+    told = CliRunner().invoke(
+        app,
+        [
+            part,
+            str(tmp_path / "photos"),
+            f"--work={tmp_path}",
+            f"--fonts={tmp_path / 'fonts'}",
+            f"--start={tmp_path / 'start.safetensors'}",
+            "--steps=2",
+            "--learning-rate=1",
+            "--threads=1",
+        ],
+    )
+    assert told.exit_code == 0, told.output
+    assert "step 2" in told.output
+    after = load_file(tmp_path / "eraser.safetensors")
+    assert set(after) == set(before)
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed
+    assert all(name.startswith(f"{part}.") for name in changed)
+    # The curve is taken on photos that nothing is learned from.
+    learned, kept = Shown.photos
+    assert (learned, kept) == (4, 1)
+
+
+def test_an_eraser_is_joined_of_two_files(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
+    parts = {"finder": written(paths[0], 1), "restorer": written(paths[1], 2)}
+    told = CliRunner().invoke(app, ["join", *map(str, paths)])
+    assert told.exit_code == 0, told.output
+    joined = load_file(paths[2])
+    for name, weight in joined.items():
+        assert torch.equal(weight, parts[name.split(".")[0]][name]), name
+    Eraser().load_state_dict(joined)  # nothing is missing, nothing too many
+    with safe_open(paths[2], "pt") as file:
+        about = file.metadata()
+    assert json.loads(about["finder_recipe"])["steps"] == 1
+    assert json.loads(about["restorer_recipe"])["steps"] == 2
+
+
+def test_a_file_without_a_recipe_is_not_joined(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
+    for path in paths[:2]:
+        save_file({"finder.weight": torch.zeros(1)}, path, metadata={"network": "eraser"})
+    assert CliRunner().invoke(app, ["join", *map(str, paths)]).exit_code != 0
+    assert not paths[2].exists()
