@@ -88,6 +88,9 @@ class RepairGates(Settings):
     edge_continuity: float = Field(
         1.8, ge=0, description="most that the mask's rim may show; 1: not at all"
     )
+    gain: float | None = Field(
+        2.0, ge=0, le=60, description="least PSNR that a repair wins on its probes, dB; null: any"
+    )
     unprobed_area: float = Field(
         0.03, ge=0, le=1, description="largest repair without a probe, share of the photo"
     )
@@ -135,7 +138,7 @@ class DetextSettings(Settings):
     )
     min_confidence: float = Field(0.6, ge=0, le=1, description="least OCR confidence")
     mask_confidence: float = Field(
-        0.45, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
+        0.35, ge=0, le=1, description="least clearness of the strokes; below it a person decides"
     )
     keep: list[RelativeArea] = Field(
         default_factory=list, description="areas where text is never touched"
@@ -158,7 +161,9 @@ class InpaintSettings(Settings):
     fill: Line = Field("telea", description="fill engine")
     context: int = Field(64, ge=4, le=2048, description="pixels around a hole that a fill sees")
     feather: int = Field(4, ge=0, le=64, description="pixels over which a fill is joined")
-    gates: RepairGates = RepairGates(psnr=14.0, ssim=0.35, haarpsi=0.25, unprobed_area=0.05)
+    gates: RepairGates = RepairGates(
+        psnr=14.0, ssim=0.35, haarpsi=0.25, gain=None, unprobed_area=0.05
+    )
 
 
 class UpscaleSettings(Settings):

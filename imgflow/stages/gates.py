@@ -73,6 +73,7 @@ def repair_gates(
         gate("ssim", "ssim", probe.ssim, thresholds.ssim, note),
         gate("haarpsi", "haarpsi", probe.haarpsi, thresholds.haarpsi, note),
         gate("edge_continuity", "edge_continuity", rim, thresholds.edge_continuity),
+        *([] if thresholds.gain is None else [_gain_gate(probe.gain, thresholds.gain)]),
         # A little of a photo may be repaired on trust; what is large enough to ruin it may not.
         GateResult(
             name="probed",
@@ -86,6 +87,24 @@ def repair_gates(
             "ground is left to try the repair on",
         ),
     ]
+
+
+def _gain_gate(gain: float | None, least: float) -> GateResult:
+    """A repair that hardly comes nearer to the truth may as well be left."""
+    if gain is None:
+        return GateResult(name="gain", metric="psnr_gain", threshold=least)
+    passed = gain >= least
+    return GateResult(
+        name="gain",
+        metric="psnr_gain",
+        value=round(min(gain, PSNR_OF_EQUALS), 4),
+        threshold=least,
+        passed=passed,
+        note=""
+        if passed
+        else f"the repair wins {gain:.1f} dB, less than {least:g}, where the "
+        "same was laid on clean ground",
+    )
 
 
 def judge(outcome: Outcome, gates: Sequence[GateResult], *, accept_artifacts: bool) -> Outcome:

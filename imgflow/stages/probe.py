@@ -8,7 +8,7 @@ compared with the pixels that were there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -60,6 +60,7 @@ class ProbeResult:
     """All probes together: PSNR (dB) of their pooled error under the mask, mean SSIM and HaarPSI
     around it. One letter that meets a hard edge says little; several say how the engine does.
 
+    gain: by how many dB of PSNR the repair came nearer to the truth than what was laid over it.
     unprobed: pixels of the repair that the probes do not speak for: of all of it the share that
     found no similar clean ground among the pieces that were tried.
     """
@@ -67,6 +68,7 @@ class ProbeResult:
     psnr: float | None
     ssim: float | None
     haarpsi: float | None
+    gain: float | None
     probes: int
     unprobed: int
 
@@ -101,19 +103,36 @@ def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, repair: Repai
         hole[inner] = mask[box.slices]
         damaged = truth.copy()
         damaged[inner] = repair.lay(truth[inner], box)
-        results.append(_compare(truth, repair.mend(damaged, hole), hole))
+        results.append(
+            (
+                *_compare(truth, repair.mend(damaged, hole), hole),
+                psnr(
+                    truth[:, :, :3],
+                    damaged[:, :, :3],
+                    data_range=data_range(truth.dtype),
+                    mask=hole,
+                ),
+            )
+        )
     unprobed = round(np.count_nonzero(mask) * missed / max(tried, 1))
     if not results:
-        return ProbeResult(None, None, None, probes=0, unprobed=unprobed)
-    decibels, similarities, haar = zip(*results, strict=True)
-    error = float(np.mean(10.0 ** (-np.array(decibels) / 10)))
+        return ProbeResult(None, None, None, None, probes=0, unprobed=unprobed)
+    decibels, similarities, haar, damages = zip(*results, strict=True)
     return ProbeResult(
-        psnr=-10 * math.log10(error) if error else math.inf,
+        psnr=_pooled(decibels),
         ssim=float(np.mean(similarities)),
         haarpsi=float(np.mean(haar)),
+        # Where nothing is left to win, nothing is lost.
+        gain=_pooled(decibels) - _pooled(damages) if math.isfinite(_pooled(decibels)) else math.inf,
         probes=len(results),
         unprobed=unprobed,
     )
+
+
+def _pooled(decibels: Sequence[float]) -> float:
+    """PSNR of the mean error."""
+    error = float(np.mean(10.0 ** (-np.array(decibels) / 10)))
+    return -10 * math.log10(error) if error else math.inf
 
 
 def _placed(

@@ -60,23 +60,16 @@ def restorer(
     steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 12_000,
     learning_rate: Rate = 1e-3,
     start: Start = None,
-    own_masks: Annotated[
-        bool,
-        typer.Option("--own-masks", help="Restore under masks that the finder in --start gives."),
-    ] = False,
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:
     """The part of the eraser that recovers what is under text. It, too, can be stopped."""
-    from functools import partial
-
     from imgflow.training import restorer as lesson
     from imgflow.training.loop import Recipe
 
     recipe = Recipe(steps=steps, batch=2, learning_rate=learning_rate, seed=seed)
     known = _Known(photos, fonts, start, threads)
-    loss = partial(lesson.loss, own_masks=own_masks)
-    known.teach("restorer", lesson.Scenes, loss, lesson.judged, recipe, work)
+    known.teach("restorer", lesson.Scenes, lesson.loss, lesson.judged, recipe, work)
 
 
 @app.command()

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from imgflow.engines.eraser import strokes_in, telea
-from imgflow.engines.networks.eraser import NOTHING, Eraser
+from imgflow.engines.eraser import telea
+from imgflow.engines.networks.eraser import Eraser
 from imgflow.synthesis.fonts import Fonts
 from imgflow.training.photos import Photo, scene, squeezed
 from imgflow.training.scenes import any_overlay, patch, resized, roughly, tensor, touched
@@ -65,23 +65,17 @@ class Scenes(Dataset[Any]):
         )
 
 
-def loss(network: Eraser, batch: Sequence[Tensor], *, own_masks: bool = False) -> Tensor:
+def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
     """Error of the pixels and of their differences under the mask.
 
-    Nothing but the pixels under a mask is ever used. own_masks: as it is in use. Every second
-    patch is restored under the mask that the finder gives, and each counts by what its text had
-    spoilt: a faint text that stays is as bad as a strong one.
+    Nothing but the pixels under a mask is ever used.
     """
     photo, region, mask, filled, truth, text = (
         each.flatten(0, 1).contiguous(memory_format=torch.channels_last) for each in batch
     )
-    if own_masks:
-        mask, filled = _with_own_masks(network, photo, region, mask, filled)
     result = network.restore(photo, region, mask, filled).float()
     # Rings that a detector's mask may have around the strokes count as well.
     weight = functional.max_pool2d(torch.maximum(mask, text * region), 3, stride=1, padding=1)
-    if own_masks:
-        weight = weight * _importance(truth, photo, weight)
     error = result - truth
     pixels = (error.abs() * weight).sum() / (3 * weight.sum() + 1)
     edges = sum(
@@ -89,14 +83,6 @@ def loss(network: Eraser, batch: Sequence[Tensor], *, own_masks: bool = False) -
         for dim in (2, 3)
     ) / (6 * weight.sum() + 1)
     return pixels + 0.5 * edges
-
-
-def _importance(truth: Tensor, photo: Tensor, weight: Tensor) -> Tensor:
-    """(N, 1, 1, 1) how much each patch counts: the inverse of the error that its text makes."""
-    spoilt = ((photo - truth).abs() * weight).sum(dim=(1, 2, 3)) / (
-        3 * weight.sum(dim=(1, 2, 3)) + 1
-    )
-    return (0.1 / (spoilt + 0.02))[:, None, None, None]
 
 
 @torch.inference_mode()
@@ -130,28 +116,6 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
 def _psnr(test: Tensor, truth: Tensor, where: Tensor) -> float:
     error = (test - truth)[:, where].square().mean()
     return float(-10 * torch.log10(error + 1e-8))
-
-
-def _with_own_masks(
-    network: Eraser, photo: Tensor, region: Tensor, mask: Tensor, filled: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The masks and fills, every second one replaced by what the finder leads to."""
-    with torch.no_grad():
-        chance = 1 - network.find(photo[::2], region[::2]).float().softmax(dim=1)[:, NOTHING]
-    strokes = strokes_in(chance.cpu().numpy(), _levels(region[::2])[..., 0])
-    seen = _levels(photo[::2])
-    fills = np.stack([telea(each, where) for each, where in zip(seen, strokes, strict=True)])
-    mask, filled = mask.clone(), filled.clone()
-    mask[::2, 0] = torch.from_numpy((strokes > 0).astype(np.float32)).to(mask.device)
-    planes = fills.transpose(0, 3, 1, 2).astype(np.float32) / 255
-    filled[::2] = torch.from_numpy(planes).to(filled.device)
-    return mask, filled
-
-
-def _levels(planes: Tensor) -> NDArray[np.uint8]:
-    """(N, H, W, C) uint8 of (N, C, H, W) shares."""
-    levels = (planes * 255).round().permute(0, 2, 3, 1).contiguous()
-    return np.asarray(levels.to(torch.uint8).cpu().numpy())
 
 
 def _rough(text: NDArray[np.uint8], chance: Random) -> NDArray[np.uint8]:

@@ -61,7 +61,7 @@ def test_a_stamp_is_removed(stamped: Stamped, make_job: MakeJob, picture: MakePi
     assert np.array_equal(outcome.pixels[mask == 0], stamped.pixels[mask == 0])
     gates = {each.name: each.passed for each in outcome.gates}
     assert gates == dict.fromkeys(
-        ["no_residual_text", "psnr", "ssim", "haarpsi", "edge_continuity", "probed"], True
+        ["no_residual_text", "psnr", "ssim", "haarpsi", "edge_continuity", "gain", "probed"], True
     )
 
 

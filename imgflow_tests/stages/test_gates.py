@@ -127,7 +127,7 @@ def repaired(engine: object) -> dict[str, GateResult]:
 
 def test_a_good_fill_passes_all_gates() -> None:
     gates = repaired(Engines().filler("telea"))
-    assert list(gates) == ["psnr", "ssim", "haarpsi", "edge_continuity", "probed"]
+    assert list(gates) == ["psnr", "ssim", "haarpsi", "edge_continuity", "gain", "probed"]
     assert all(each.passed for each in gates.values()), gates
 
 
@@ -142,7 +142,10 @@ def test_a_patch_of_colour_fails_at_probe_and_rim() -> None:
 
 
 def test_an_engine_that_leaves_all_as_it_is_fails_the_probe() -> None:
-    assert repaired(FakeFiller("idle", lambda crop, hole: crop.copy()))["psnr"].passed is False
+    gates = repaired(FakeFiller("idle", lambda crop, hole: crop.copy()))
+    assert gates["psnr"].passed is False
+    assert gates["gain"].passed is False
+    assert gates["gain"].value == pytest.approx(0, abs=0.01)
 
 
 def test_without_clean_ground_the_rim_is_still_judged() -> None:

@@ -102,21 +102,6 @@ def test_pixels_far_from_all_text_do_not_count(samples: Scenes) -> None:
     assert float(loss(Fixed(wrong, touched), batch)) == 0
 
 
-@pytest.mark.parametrize("sees", [True, False])
-def test_every_second_patch_may_be_restored_under_the_finders_mask(
-    sees: bool, samples: Scenes
-) -> None:
-    batch = [each[None] for each in samples[0]]
-    _, region, mask, _, truth, touched = samples[0]
-    network = Fixed(truth, touched if sees else torch.zeros_like(touched))
-    assert np.isfinite(float(loss(network, batch, own_masks=True)))
-    (used,) = network.masks
-    assert torch.equal(used[1::2], mask[1::2])
-    there = (touched * region)[::2] > 0
-    assert used[::2][there].all() if sees else not used[::2].any()
-    assert not used[::2][region[::2] == 0].any()
-
-
 def test_a_network_begins_as_the_classical_fill(samples: Scenes) -> None:
     photo, region, mask, filled, _, _ = samples[0]
     assert torch.equal(Eraser().restore(photo, region, mask, filled), filled)
