@@ -34,6 +34,8 @@ from imgflow.stages.text import Selection, detect_text, residual_text, select_un
 
 # Where text still shows after the first pass, the second looks this much farther around it.
 _GROWTH = (1.0, 2.0)
+# Share of the strokes from which on text that nobody can read counts as left.
+_LEFT = 0.5
 # Pixels by which the second pass masks more around the strokes.
 _WIDER = 2
 
@@ -65,6 +67,7 @@ def detext(picture: Picture, job: Job) -> Outcome:
         removal = _remove(picture, text_area(unwanted, height, width, growth), job, removal)
         seen = flatten(removal.pixels, (255, 255, 255))
         residual = [each.text for each in residual_text(seen, unwanted, detector, settings)]
+        residual += _still_drawn(unwanted, removal, job)
         if not residual:
             break
     assert removal is not None  # there is a first pass
@@ -136,6 +139,21 @@ def _remove(picture: Picture, area: Mask, job: Job, last: _Removal | None) -> _R
     fill = Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
     pixels = fill_holes(before, mask, fill)
     return _Removal(pixels, mask, found.confidence, fill.engine.spec, Filling(before, mask, fill))
+
+
+def _still_drawn(unwanted: Sequence[TextRegion], removal: _Removal, job: Job) -> list[str]:
+    """What OCR could not read before, and so cannot miss now: regions of it where the eraser
+    sees most of the strokes again."""
+    eraser = job.engines.eraser(job.policy.detext.eraser)
+    left: list[str] = []
+    for region in unwanted:
+        if region.text:
+            continue
+        area = text_area([region], *removal.mask.shape)
+        again = strokes_of(removal.pixels, area, eraser).mask
+        if np.count_nonzero(again) > _LEFT * np.count_nonzero(removal.mask & area):
+            left.append(region.text)
+    return left
 
 
 def _is_marked(region: TextRegion, mask: Mask) -> bool:

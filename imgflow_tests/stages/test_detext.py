@@ -130,6 +130,22 @@ def test_an_overlay_that_ocr_does_not_read_is_removed(
     assert psnr_at(stamped.clean, outcome.pixels, stamped.changed) > before + 6
 
 
+def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
+    stamped: Stamped, engines: Engines, make_job: MakeJob, picture: MakePicture
+) -> None:
+    class Idle(FakeEraser):
+        def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+            return pixels.copy()
+
+    engines.register_eraser("eraser", Idle)
+    outcome = detext(picture(stamped.pixels), make_job())
+    assert outcome.verdict is Verdict.QUARANTINED
+    failed = {each.name for each in outcome.gates if each.passed is False}
+    assert "no_residual_text" in failed
+    assert outcome.reason is not None
+    assert "text that cannot be read" in outcome.reason.message
+
+
 @pytest.mark.parametrize(
     "detext_policy",
     [{"text": "none"}, {"keep": [{"x": 0.5, "y": 0, "width": 0.5, "height": 0.3}]}],
