@@ -61,7 +61,8 @@ def test_what_a_healthy_worker_writes_to_stderr_comes_through(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert run([1, "complain", 2])["complain"].result == 0
-    assert capfd.readouterr().err == "a warning of a C library\n"
+    # A worker that is still starting when the pool ends may complain of that.
+    assert "a warning of a C library\n" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == [], "no log is left behind"
 
 
