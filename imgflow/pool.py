@@ -20,8 +20,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import RLock
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -106,12 +108,12 @@ def _supervise(
     while True:
         running: dict[Any, tuple[Item, Path]] = {}
         try:
-            with ProcessPool(
-                max_workers=workers,
-                context=multiprocessing.get_context("spawn"),
-                initializer=_start,
-                initargs=initargs,
-            ) as pool:
+            with (
+                _Spawning() as context,
+                ProcessPool(
+                    max_workers=workers, context=context, initializer=_start, initargs=initargs
+                ) as pool,
+            ):
                 try:
                     while True:
                         room = _IN_FLIGHT * workers - len(running) - len(ready)
@@ -137,6 +139,30 @@ def _supervise(
             if fruitless == _FRUITLESS_POOLS:
                 raise
             ready.extendleft(reversed([item for item, _ in running.values()]))
+
+
+class _Spawning(SpawnContext):
+    """How the workers of one pool are started; keeps the locks they share until all have ended.
+
+    A pool that ends lets go of its locks, which takes their names away, and only then stops its
+    workers, one after the other. One that is still starting would look for the locks by name,
+    and tell of their absence with a traceback.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._locks: list[RLock] = []
+
+    def RLock(self) -> RLock:  # noqa: N802
+        lock = super().RLock()
+        self._locks.append(lock)
+        return lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._locks.clear()
 
 
 def _schedule(

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from imgflow import batch, chain
@@ -21,6 +23,50 @@ def start() -> None:
 
 def refuse_to_start() -> None:
     raise RuntimeError("no model")
+
+
+def start_with(_: object) -> None:
+    """Nothing to prepare either."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStart:
+    """What two workers are given to start with: the second to unpack it is at it until the pool
+    has ended, whatever it is told. They leave marks in `folder`."""
+
+    folder: Path
+
+    @property
+    def ending(self) -> Path:
+        """To be left as the pool begins to end."""
+        return self.folder / "ending"
+
+    def wait_for_another(self) -> None:
+        """Until the second worker is at it."""
+        _wait_for(self.folder / "second")
+
+    def __reduce__(self) -> tuple[Callable[[Path], SlowStart], tuple[Path]]:
+        return _unpacked, (self.folder,)
+
+
+def _unpacked(folder: Path) -> SlowStart:
+    slow = SlowStart(folder)
+    try:
+        (folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (folder / "second").touch()
+        _wait_for(slow.ending)
+        # The pool needs a moment to end.
+        time.sleep(0.8)
+    return slow
+
+
+def _wait_for(mark: Path) -> None:
+    until = time.monotonic() + 60
+    while not mark.exists():
+        assert time.monotonic() < until, f"nobody leaves {mark.name}"
+        time.sleep(0.02)
 
 
 def die_at_first(mark: Path) -> None:

@@ -61,9 +61,27 @@ def test_what_a_healthy_worker_writes_to_stderr_comes_through(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert run([1, "complain", 2])["complain"].result == 0
-    # A worker that is still starting when the pool ends may complain of that.
-    assert "a warning of a C library\n" in capfd.readouterr().err
+    assert capfd.readouterr().err == "a warning of a C library\n"
     assert list(tmp_path.iterdir()) == [], "no log is left behind"
+
+
+def test_a_worker_that_is_still_starting_when_the_pool_ends_says_nothing_of_it(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    slow = pool_work.SlowStart(tmp_path)
+    done = supervise(
+        pool_work.work,
+        [1],
+        workers=2,
+        timeout_s=30,
+        initializer=pool_work.start_with,
+        initargs=(slow,),
+    )
+    assert next(done).result == 2
+    slow.wait_for_another()
+    slow.ending.touch()
+    assert list(done) == []
+    assert capfd.readouterr().err == ""
 
 
 def test_an_exception_of_the_work_is_raised_and_ends_the_pool() -> None:

@@ -153,8 +153,13 @@ def _placed(
 
 
 def _thickness(mask: Mask, box: Box) -> float:
-    """Pixels across the mask where it is widest."""
-    return 2 * float(cv2.distanceTransform(mask[box.slices], cv2.DIST_L2, 3).max())
+    """Pixels across the mask where it is widest in the box; it ends where the photo does."""
+    # A box that was cut out of a hole does not say how far that goes on beside it.
+    around = box.padded(max(box.height, box.width) // 2, *mask.shape)
+    # Without a rim of zeros, a mask that fills all of it has nothing to be distant from.
+    rimmed = cv2.copyMakeBorder(mask[around.slices], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
+    depth = cv2.distanceTransform(rimmed, cv2.DIST_L2, 3)
+    return 2 * float(depth[box.moved(1 - around.top, 1 - around.left).slices].max())
 
 
 def _pieces(mask: Mask) -> list[Box]:

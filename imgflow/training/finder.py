@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from imgflow.engines.networks.eraser import NOTHING, OVERLAY, PRODUCT, Eraser
-from imgflow.synthesis.fonts import Fonts
 from imgflow.synthesis.phrases import TRAINING
-from imgflow.training.photos import Photo, squeezed
+from imgflow.training.photos import squeezed
 from imgflow.training.scenes import (
     GROUNDS,
+    Drawn,
     any_overlay,
     patch,
     resized,
@@ -36,20 +33,14 @@ _OVERLAID = 0.75
 _WEIGHT = 3.0
 
 
-class Scenes(Dataset[Any]):
+class Scenes(Drawn):
     """Sample n: four patches of a photo with text (4, 3, P, P), of what a detector says about it
     (4, 1, P, P), and of what its pixels are (4, 1, P, P; NOTHING, OVERLAY or PRODUCT).
 
-    Pixels are 0..1. All of a sample follows from the seed and its number.
+    Pixels are 0..1.
     """
 
-    def __init__(self, photos: Sequence[Photo], fonts: Fonts, seed: int) -> None:
-        self._photos, self._fonts, self._seed = list(photos), fonts, seed
-
-    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
-        # One thread: the cores are the network's.
-        cv2.setNumThreads(1)
-        chance = Random(f"{self._seed}/{number}")
+    def _sample(self, chance: Random) -> tuple[Tensor, ...]:
         (ground,) = chance.choices(GROUNDS, (0.5, 0.25, 0.25))
         # Drawing prints takes long where they are large.
         height = round(PATCH * (3 if ground == "photo" else 1.7) ** chance.random())

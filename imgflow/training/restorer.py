@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from imgflow.engines.eraser import telea
 from imgflow.engines.networks.eraser import Eraser
-from imgflow.synthesis.fonts import Fonts
-from imgflow.training.photos import Photo, scene, squeezed
-from imgflow.training.scenes import any_overlay, patch, resized, roughly, tensor, touched
+from imgflow.training.photos import scene, squeezed
+from imgflow.training.scenes import Drawn, any_overlay, patch, resized, roughly, tensor, touched
 
 PATCH = 128
 """Pixels a side of what the network sees in training."""
@@ -27,21 +24,15 @@ _PATCHES = 8
 _HIDDEN = 15.0
 
 
-class Scenes(Dataset[Any]):
+class Scenes(Drawn):
     """Sample n: eight patches as the photo with text (8, 3, P, P), region (8, 1, P, P), a rough
     mask of the text (8, 1, P, P), the photo filled under that mask (8, 3, P, P), the clean photo
     (8, 3, P, P) and where text is (8, 1, P, P).
 
-    Pixels are 0..1. All of a sample follows from the seed and its number.
+    Pixels are 0..1.
     """
 
-    def __init__(self, photos: Sequence[Photo], fonts: Fonts, seed: int) -> None:
-        self._photos, self._fonts, self._seed = list(photos), fonts, seed
-
-    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
-        # One thread: the cores are the network's.
-        cv2.setNumThreads(1)
-        chance = Random(f"{self._seed}/{number}")
+    def _sample(self, chance: Random) -> tuple[Tensor, ...]:
         height = round(224 * 2.5 ** chance.random())
         width = round(height * chance.uniform(0.9, 1.4))
         clean = scene(self._photos, height, width, chance)

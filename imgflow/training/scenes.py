@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from imgflow.imaging.masks import polygon_mask
 from imgflow.synthesis.fonts import Fonts
@@ -29,6 +31,22 @@ _OFTEN = {
 }  # fmt: skip
 # Below this share of the photo hidden, a pixel counts as untouched.
 _TOUCHED = 0.02
+
+
+class Drawn(Dataset[Any], ABC):
+    """Samples drawn from photos and fonts. All of one follows from the seed and its number."""
+
+    def __init__(self, photos: Sequence[Photo], fonts: Fonts, seed: int) -> None:
+        self._photos, self._fonts, self._seed = list(photos), fonts, seed
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        # One thread: the cores are the network's.
+        cv2.setNumThreads(1)
+        return self._sample(Random(f"{self._seed}/{number}"))
+
+    @abstractmethod
+    def _sample(self, chance: Random) -> tuple[Tensor, ...]:
+        """Planes of some patches, one tensor (N, C, P, P) of each kind."""
 
 
 def shown(

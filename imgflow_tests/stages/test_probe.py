@@ -9,9 +9,9 @@ import pytest
 from samples import FakeFiller, Pixels, Stamped, painted, photo, stamp
 
 from imgflow.engines.registry import Engines
-from imgflow.imaging.masks import dilate
+from imgflow.imaging.masks import Box, dilate
 from imgflow.stages.fill import Fill, Filling
-from imgflow.stages.probe import ProbeResult, displaced_probe
+from imgflow.stages.probe import ProbeResult, _thickness, displaced_probe
 
 PLACES = [("coffee", (180, 12)), ("rocket", (110, 40)), ("chelsea", (10, 180))]
 
@@ -161,3 +161,32 @@ def test_a_thick_hole_is_not_probed_in_parts() -> None:
     result = displaced_probe(pixels, mask, mask, filling)
     assert not result.probes
     assert result.unprobed == np.count_nonzero(mask)
+
+
+def test_a_long_bar_is_probed_in_parts() -> None:
+    # It is as thick as it is high: between what is not clean there is ground for parts of it.
+    pixels = photo("coffee", 320)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[100:110, 10:310] = 255
+    avoid = np.zeros_like(mask)
+    avoid[:, 150:170] = 255
+    filling = Filling(pixels, mask, Fill(Engines().filler("telea"), 32, 2))
+    result = displaced_probe(pixels, mask, avoid, filling)
+    assert result.probes
+    assert result.unprobed < np.count_nonzero(mask)
+
+
+@pytest.mark.parametrize(
+    ("hole", "box", "thick"),
+    [
+        pytest.param(Box(20, 20, 60, 90), Box(20, 20, 60, 90), 40, id="fills-its-box"),
+        pytest.param(Box(20, 20, 26, 90), Box(20, 20, 26, 90), 6, id="bar"),
+        pytest.param(Box(20, 20, 60, 90), Box(20, 40, 60, 60), 40, id="box-cut-from-it"),
+        pytest.param(Box(0, 0, 100, 120), Box(0, 0, 100, 120), 100, id="all-of-the-photo"),
+        pytest.param(Box(99, 119, 100, 120), Box(99, 119, 100, 120), 2, id="one-pixel"),
+    ],
+)
+def test_a_hole_is_as_thick_as_it_is_across(hole: Box, box: Box, thick: float) -> None:
+    mask = np.zeros((100, 120), np.uint8)
+    mask[hole.slices] = 255
+    assert _thickness(mask, box) == pytest.approx(thick, rel=0.06)

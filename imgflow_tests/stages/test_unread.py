@@ -94,38 +94,22 @@ def test_the_fringe_of_a_known_line_is_no_new_one() -> None:
     assert unread(drawn, [outline((left + 3, top + 6, right - 3, bottom - 10))]) == []
 
 
-def specks() -> Pixels:
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([np.s_[36:44, 29:31], np.s_[39:41, 26:34]], id="speck"),
+        pytest.param([np.s_[100:104, 50:350:2]], id="thin-line"),
+        pytest.param(
+            [np.s_[30:211, 60], np.s_[30:211, 330], np.s_[30, 60:331], np.s_[210, 60:331]], id="rim"
+        ),
+        pytest.param([np.s_[80:160, 100:300]], id="filled"),
+    ],
+)
+def test_what_is_no_line_of_letters_is_none(places: list[Any]) -> None:
     drawn = np.zeros(SHAPE, np.uint8)
-    for x, y in ((30, 40), (200, 60), (350, 200), (90, 180)):
-        cv2.circle(drawn, (x, y), 3, 255, -1)
-    return drawn
-
-
-def thin_line() -> Pixels:
-    drawn = np.zeros(SHAPE, np.uint8)
-    drawn[100:103, 50:350] = 255
-    return drawn
-
-
-def rim() -> Pixels:
-    drawn = np.zeros(SHAPE, np.uint8)
-    cv2.rectangle(drawn, (60, 30), (330, 210), 255, 1)
-    return drawn
-
-
-def filled() -> Pixels:
-    drawn = np.zeros(SHAPE, np.uint8)
-    drawn[80:160, 100:300] = 255
-    return drawn
-
-
-def doubtful() -> Pixels:
-    return written(("DOUBTFUL", (100, 100)), level=150)[0]
-
-
-@pytest.mark.parametrize("draw", [specks, thin_line, rim, filled, doubtful])
-def test_what_is_no_line_of_sure_letters_is_none(draw: Any) -> None:
-    assert unread(draw()) == []
+    for place in places:
+        drawn[place] = 255
+    assert unread(drawn) == []
 
 
 def test_a_product_is_never_an_overlay() -> None:

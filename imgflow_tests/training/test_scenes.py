@@ -6,16 +6,19 @@ from random import Random
 
 import numpy as np
 import pytest
-from samples import default_font, photo
+import torch
+from samples import photo
 
 from imgflow.imaging.masks import polygon_mask
 from imgflow.synthesis.fonts import Fonts
 from imgflow.synthesis.overlays import KINDS, DrawnLine
 from imgflow.synthesis.phrases import TRAINING
 from imgflow.synthesis.surfaces import Printed
+from imgflow.training import finder, restorer
 from imgflow.training.photos import scene
 from imgflow.training.scenes import (
     GROUNDS,
+    Drawn,
     any_overlay,
     patch,
     resized,
@@ -25,12 +28,6 @@ from imgflow.training.scenes import (
     tensor,
     touched,
 )
-
-
-@pytest.fixture(scope="module")
-def fonts(tmp_path_factory: pytest.TempPathFactory) -> Fonts:
-    path = default_font(tmp_path_factory.mktemp("fonts"))
-    return Fonts(latin=(path,), cyrillic=(), chinese=())
 
 
 def line(left: float, top: float, width: float = 80, height: float = 20) -> DrawnLine:
@@ -133,3 +130,13 @@ def test_tensors_are_shares_of_photos_and_masks_as_they_are() -> None:
     assert tensor(pixels)[:, 0, 0].tolist() == pytest.approx([0, 0.2, 1])
     mask = np.eye(4, dtype=np.uint8)
     assert np.array_equal(tensor(mask).numpy(), mask[None])
+
+
+@pytest.mark.parametrize("scenes", [finder.Scenes, restorer.Scenes])
+def test_a_sample_follows_from_seed_and_number(scenes: type[Drawn], fonts: Fonts) -> None:
+    photos = [photo("coffee"), photo("rocket")]
+    one, same, other = (scenes(photos, fonts, seed) for seed in (1, 1, 2))
+    for plane, again in zip(one[5], same[5], strict=True):
+        assert torch.equal(plane, again)
+    for another in (one[6], other[5]):
+        assert not torch.equal(one[5][0], another[0])
