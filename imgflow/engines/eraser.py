@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from functools import cached_property, lru_cache
-from importlib.resources import files
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.classical import OpenCvFill
+from imgflow.engines.shipped import fast_dtype, shipped_weights, weights_sha256
 from imgflow.engines.spec import EngineSpec, Found, TextMap
-from imgflow.errors import EngineUnavailable
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.masks import dilate
 from imgflow.imaging.tiling import TilePlan, run_tiled
@@ -58,14 +56,14 @@ class NeuralEraser:
     """
 
     def __init__(self, *, weights: Path | None = None, threads: int = 1) -> None:
-        self._weights = weights or Path(str(files("imgflow.engines") / "weights" / WEIGHTS))
+        self._weights = weights or shipped_weights(WEIGHTS)
         self._threads = threads
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
             model_id="imgflow-eraser-2",
             licence="Apache-2.0",
-            weights_sha256=_sha256(self._weights),
+            weights_sha256=weights_sha256(self._weights),
             receptive=RECEPTIVE,
             tiling="crop",
             dtypes=("uint8", "uint16"),
@@ -104,7 +102,7 @@ class NeuralEraser:
         top = data_range(pixels.dtype)
         return np.rint(clean * top).astype(pixels.dtype)
 
-    def _kinds(self, photo: Planes, read: NDArray[np.uint8], looks: int = 1) -> Planes:
+    def _kinds(self, photo: Planes, read: NDArray[np.uint8], looks: int) -> Planes:
         """Probabilities of overlaid text and of product text, (H, W, 2), in a photo of shares.
 
         looks: mirrored copies that are looked at as well, for the mean of all is nearer the truth
@@ -161,10 +159,8 @@ class NeuralEraser:
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """bfloat16 where the processor has it in hardware (several times faster), else float32."""
-        import torch
-
-        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+        """What the networks compute in."""
+        return fast_dtype()
 
     @cached_property
     def _network(self) -> Eraser:
@@ -218,15 +214,3 @@ def telea(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint
     What the network starts from. mask: (H, W), not 0 where to fill.
     """
     return np.asarray(_TELEA.fill(pixels, mask), np.uint8)
-
-
-@lru_cache
-def _sha256(weights: Path) -> str:
-    try:
-        return hashlib.sha256(weights.read_bytes()).hexdigest()
-    except OSError as error:
-        raise EngineUnavailable(
-            "weights_missing",
-            f"the eraser's weights {weights} cannot be read: {error.strerror or error}",
-            hint="They come with imgflow: install it again",
-        ) from error

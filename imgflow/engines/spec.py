@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from imgflow.lineage.record import EngineStamp, TextRegion
 
+Character = Literal["clean", "photo"]
+"""Of a photo that is to be enlarged: sharp and clean; or squeezed by JPEG, soft or noisy."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:

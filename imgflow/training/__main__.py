@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgflow.engines.spec import Character
+
 if TYPE_CHECKING:
     from imgflow.engines.networks.eraser import Eraser
     from imgflow.training.loop import Recipe
@@ -74,22 +76,74 @@ def restorer(
 
 @app.command()
 def join(
-    finder: Annotated[Path, typer.Argument(help="Weights with the finder to take.")],
-    restorer: Annotated[Path, typer.Argument(help="Weights with the restorer to take.")],
-    eraser: Annotated[Path, typer.Argument(help="File to write.")],
+    weights: Annotated[Path, typer.Argument(help="File to write.")],
+    parts: Annotated[list[str], typer.Argument(help="PART=FILE: which file to take it from.")],
 ) -> None:
-    """Make one eraser of a finder and a restorer that were trained side by side."""
+    """Make one weights file of parts that were trained side by side: finder and restorer of the
+    eraser, clean and photo of the upscaler."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    weights: dict[str, Any] = {}
-    about = {"network": "eraser"}
-    for part, path in (("finder", finder), ("restorer", restorer)):
-        with safe_open(str(path), "pt") as file:
+    taken: dict[str, Any] = {}
+    about: dict[str, str] = {}
+    for each in parts:
+        part, _, path = each.partition("=")
+        if not path:
+            raise typer.BadParameter(f"'{each}' is not PART=FILE")
+        with safe_open(path, "pt") as file:
             about[f"{part}_recipe"] = file.metadata()["recipe"]
-            names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118
-            weights |= {name: file.get_tensor(name) for name in names}
-    save_file(weights, str(eraser), metadata=about)
+            names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
+            if not names:
+                raise typer.BadParameter(f"{path} has no part '{part}'")
+            taken |= {name: file.get_tensor(name) for name in names}
+    save_file(taken, str(weights), metadata=about)
+
+
+@app.command()
+def upscaler(
+    photos: Photos,
+    work: Work,
+    character: Annotated[Character, typer.Option(help="Of the photos to enlarge.")] = "clean",
+    steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 16_000,
+    learning_rate: Rate = 1e-3,
+    start: Annotated[
+        Path | None, typer.Option(help="Clean weights to begin with, or a clean checkpoint.pt.")
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+) -> None:
+    """The upscaler, for one character of photos. Run again, it goes on where it stopped."""
+    import torch
+
+    from imgflow.engines.networks.upscaler import SuperResolver
+    from imgflow.engines.shipped import load_part
+    from imgflow.training import upscaler as lesson
+    from imgflow.training.loop import CHECKPOINT, Recipe, averaged, export, train
+    from imgflow.training.photos import load_photos
+
+    if threads:
+        torch.set_num_threads(threads)
+    known = load_photos(photos)
+    names = sorted(known)
+    kept = names[::KEPT]
+    samples = lesson.Pairs([known[name] for name in names if name not in kept], character, seed)
+    unseen = lesson.Pairs([known[name] for name in kept], character, seed + 1)
+    torch.manual_seed(seed)
+    network = SuperResolver()
+    if start is not None:
+        # The photo network begins with what the clean one knows, if need be half-trained.
+        network.load_state_dict(
+            averaged(start) if start.name == CHECKPOINT else load_part(start, "clean")
+        )
+    recipe = Recipe(steps=steps, batch=1, learning_rate=learning_rate, seed=seed, every=500)
+
+    def judge(trained: SuperResolver) -> dict[str, float]:
+        return lesson.judged(trained, unseen, 24)
+
+    network = train(network, samples, lesson.loss, judge, recipe, work, typer.echo)
+    path = work / "upscaler.safetensors"
+    export(network, path, recipe, {"network": "upscaler"}, prefix=f"{character}.")
+    typer.echo(f"weights: {path}")
 
 
 class _Known:

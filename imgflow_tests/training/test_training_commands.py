@@ -95,7 +95,7 @@ def test_only_the_named_part_learns(
 def test_an_eraser_is_joined_of_two_files(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
     parts = {"finder": written(paths[0], 1), "restorer": written(paths[1], 2)}
-    told = CliRunner().invoke(app, ["join", *map(str, paths)])
+    told = CliRunner().invoke(app, _join(paths))
     assert told.exit_code == 0, told.output
     joined = load_file(paths[2])
     for name, weight in joined.items():
@@ -111,5 +111,22 @@ def test_a_file_without_a_recipe_is_not_joined(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
     for path in paths[:2]:
         save_file({"finder.weight": torch.zeros(1)}, path, metadata={"network": "eraser"})
-    assert CliRunner().invoke(app, ["join", *map(str, paths)]).exit_code != 0
+    assert CliRunner().invoke(app, _join(paths)).exit_code != 0
     assert not paths[2].exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"), [("finder", "PART=FILE"), ("tail={}", "no part 'tail'")]
+)
+def test_a_part_that_is_not_there_is_named(part: str, problem: str, tmp_path: Path) -> None:
+    written(tmp_path / "finder.safetensors", 1)
+    given = part.format(tmp_path / "finder.safetensors")
+    told = CliRunner().invoke(app, ["join", str(tmp_path / "new.safetensors"), given])
+    assert told.exit_code != 0
+    assert problem in told.output
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def _join(paths: list[Path]) -> list[str]:
+    finder, restorer, eraser = paths
+    return ["join", str(eraser), f"finder={finder}", f"restorer={restorer}"]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imgflow.engines.networks.blocks import Block, begin
+
 # Photo pixels that the networks' coarsest level sees as one: sides must be multiples of it.
 STRIDE = 16
 # What the finder calls a pixel, by the channel of its logits.
@@ -77,7 +79,7 @@ class UNet(nn.Module):
             for width, depth in zip(widths[:-1], depths[:-1], strict=True)
         )
         self.tail = nn.Conv2d(widths[0], 4 * out, 3, padding=1)
-        self.apply(_begin)
+        self.apply(begin)
         nn.init.zeros_(self.tail.weight)
 
     def forward(self, seen: Tensor) -> Tensor:
@@ -92,26 +94,3 @@ class UNet(nn.Module):
             features = functional.pixel_shuffle(self.up[level](features), 2) + kept[level]
             features = self.decoder[level](features)
         return functional.pixel_shuffle(self.tail(features), 2)
-
-
-class Block(nn.Module):
-    """Two convolutions around an activation, added to their input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        result: Tensor = features + self.second(functional.relu(self.first(features)))
-        return result
-
-
-def _begin(module: nn.Module) -> None:
-    """Weights to begin with: activations keep their size (He et al. 2015), blocks do nothing."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    if isinstance(module, Block):
-        nn.init.zeros_(module.second.weight)

@@ -1,0 +1,168 @@
+"""The upscaler's training: what a photo looked like before it was made small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from imgflow.engines.networks.upscaler import SuperResolver
+from imgflow.engines.spec import Character
+from imgflow.imaging.resample import bicubic
+from imgflow.training.photos import Photo
+
+PATCH = 48
+"""Pixels a side of what the network sees in training."""
+_PATCHES = 16
+# How often each scale comes.
+_OFTEN = {2: 0.4, 3: 0.2, 4: 0.4}
+# Photos of at least this many pixels a side are pictures for a screen, saved as JPEG: reduced,
+# their pixels are as sharp as a camera's, and the JPEG is gone.
+_LARGE = 1000
+_REDUCTIONS = {True: (1.5, 2.2, 3.2), False: (1.0, 1.33)}
+_LEAST_SIDE = 240
+_BRIGHTNESS = (0.299, 0.587, 0.114)
+
+
+class Pairs(Dataset[Any]):
+    """Sample n: patches (16, 3, P, P) of photos made small, and the same in full (16, 3, sP, sP).
+
+    All of a sample has one scale s. Pixels are 0..1. All of it follows from the seed and its
+    number. For the character "photo" what is small has been through a shop's hands as well.
+    """
+
+    def __init__(self, photos: Sequence[Photo], character: Character, seed: int) -> None:
+        self._character, self._seed = character, seed
+        self._full = pyramid(photos)
+        self._small = {
+            scale: [
+                bicubic(each, each.shape[0] // scale, each.shape[1] // scale) for each in self._full
+            ]
+            for scale in _OFTEN
+        }
+        # As often as they have pixels.
+        self._often = [each.size for each in self._full]
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        # One thread: the cores are the network's.
+        cv2.setNumThreads(1)
+        chance = Random(f"{self._seed}/{number}")
+        (scale,) = chance.choices(list(_OFTEN), list(_OFTEN.values()))
+        pairs = []
+        for which in chance.choices(range(len(self._full)), self._often, k=_PATCHES):
+            small, full = self._small[scale][which], self._full[which]
+            top = chance.randint(0, small.shape[0] - PATCH)
+            left = chance.randint(0, small.shape[1] - PATCH)
+            part = small[top : top + PATCH, left : left + PATCH]
+            truth = full[scale * top :, scale * left :][: scale * PATCH, : scale * PATCH]
+            part, truth = _turned((part, truth), chance)
+            if self._character == "photo":
+                part = handled(part, chance)
+            pairs.append((part, truth))
+        small_batch, full_batch = zip(*pairs, strict=True)
+        return _tensor(small_batch), _tensor(full_batch)
+
+
+def pyramid(photos: Sequence[Photo]) -> list[Photo]:
+    """The photos in several sizes, each side a multiple of 12: of all scales."""
+    sizes = []
+    for photo in photos:
+        for factor in _REDUCTIONS[max(photo.shape[:2]) > _LARGE]:
+            height, width = (round(side / factor) // 12 * 12 for side in photo.shape[:2])
+            if min(height, width) >= _LEAST_SIDE:
+                same = factor == 1
+                sizes.append(photo[:height, :width] if same else bicubic(photo, height, width))
+    return sizes
+
+
+def handled(photo: Photo, chance: Random) -> Photo:
+    """As a shop gets it: sometimes soft or noisy, mostly squeezed by JPEG. (H, W, 3) uint8."""
+    values: NDArray[Any] = photo.astype(np.float32)
+    if chance.random() < 0.2:
+        values = cv2.GaussianBlur(values, (0, 0), chance.uniform(0.2, 0.9))
+    if chance.random() < 0.2:
+        draw = np.random.default_rng(chance.getrandbits(32))
+        grey = chance.random() < 0.4
+        noise = draw.normal(size=(*values.shape[:2], 1 if grey else 3)).astype(np.float32)
+        values = values + chance.uniform(0.5, 7) * noise
+    found = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    if chance.random() < 0.95:
+        found = _squeezed(found, chance)
+    return found
+
+
+def _squeezed(photo: Photo, chance: Random) -> Photo:
+    sampling = chance.choice(
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    )
+    quality = chance.randint(30, 95)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _, data = cv2.imencode(".jpg", photo[:, :, ::-1], options)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
+
+
+def loss(network: SuperResolver, batch: Sequence[Tensor]) -> Tensor:
+    """Mean error of colours, and of brightness: that is where detail is seen."""
+    small, full = (
+        each.flatten(0, 1).contiguous(memory_format=torch.channels_last) for each in batch
+    )
+    error = network(small, full.shape[-1] // small.shape[-1]).float() - full
+    weights = torch.tensor(_BRIGHTNESS, device=error.device).view(1, 3, 1, 1)
+    return 0.5 * error.abs().mean() + 0.5 * (error * weights).sum(dim=1).abs().mean()
+
+
+@torch.inference_mode()
+def judged(network: SuperResolver, samples: Pairs, count: int) -> dict[str, float]:
+    """Mean PSNR of brightness in dB that a patch wins over its bicubic enlargement, by scale."""
+    device = next(network.parameters()).device
+    weights = torch.tensor(_BRIGHTNESS, device=device).view(1, 3, 1, 1)
+    won: dict[str, list[float]] = {}
+    for number in range(count):
+        small, full = (each.to(device) for each in samples[number])
+        scale = full.shape[-1] // small.shape[-1]
+        with torch.autocast(device.type, torch.bfloat16):
+            large = network(small, scale).float().clamp(0, 1)
+        plain = torch.stack([_plainly(each, scale) for each in small.cpu()]).to(device)
+        # The rim of a patch has no surroundings.
+        rim = 8 * scale
+        inner = (slice(None), slice(None), slice(rim, -rim), slice(rim, -rim))
+        errors = [
+            ((each - full) * weights).sum(dim=1, keepdim=True)[inner].square().mean(dim=(1, 2, 3))
+            for each in (plain, large)
+        ]
+        gain = 10 * torch.log10((errors[0] + 1e-7) / (errors[1] + 1e-7))
+        won.setdefault(f"x{scale}_gain", []).extend(gain.tolist())
+    return {name: float(np.mean(values)) for name, values in sorted(won.items())}
+
+
+def _plainly(small: Tensor, scale: int) -> Tensor:
+    """(3, h, w) 0..1 enlarged by bicubic interpolation."""
+    pixels = small.permute(1, 2, 0).numpy()
+    large = bicubic(pixels, pixels.shape[0] * scale, pixels.shape[1] * scale)
+    return torch.from_numpy(np.clip(large, 0, 1)).permute(2, 0, 1)
+
+
+def _turned(planes: Sequence[Photo], chance: Random) -> list[Photo]:
+    """All planes mirrored and turned alike, in one of the eight ways."""
+    way = chance.randrange(8)
+    return [_turn(each, way) for each in planes]
+
+
+def _turn(plane: Photo, way: int) -> Photo:
+    if way & 1:
+        plane = plane[::-1]
+    if way & 2:
+        plane = plane[:, ::-1]
+    return plane.transpose(1, 0, 2) if way & 4 else plane
+
+
+def _tensor(photos: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """(N, 3, H, W), 0..1."""
+    return torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).float().div(255)
