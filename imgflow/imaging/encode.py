@@ -34,6 +34,10 @@ _FULL_CHROMA_QUALITY = 90
 """From this quality on colour is stored as sharply as brightness (4:4:4)."""
 
 
+_INCH = 2
+"""The inch among EXIF's units of resolution."""
+
+
 def encode_lossless(pixels: NDArray[Any]) -> bytes:
     """PNG of (H, W), (H, W, 3) or (H, W, 4) pixels, uint8 or uint16: same pixels, same bytes.
 
@@ -98,20 +102,25 @@ def encode_rendition(
     background: tuple[int, int, int],
     rights: Rights,
     progressive: bool = True,
+    lossless: bool = False,
 ) -> bytes:
     """A deliverable file of (H, W, 3|4) pixels: 8-bit sRGB with its ICC profile, deterministic.
 
     quality: 1..100; PNG is lossless and ignores it. From 90 on chroma is 4:4:4 (WebP cannot
     do that and uses its sharp chroma subsampling instead).
-    dpi: embedded in JPEG and PNG; the other two formats have no field for it.
+    dpi: in the file's own field in JPEG and PNG, in EXIF in WebP and AVIF, which have none.
     background: 8-bit RGB behind transparent pixels in JPEG; the other formats keep alpha.
     rights: copyright and creator, as EXIF in UTF-8.
     progressive: JPEG only.
+    lossless: WebP; colours that alpha hides altogether are not kept. PNG always is. JPEG and this
+    AVIF encoder, which stores colour as luma and chroma, never are.
 
-    Raises ValueError for an unknown format or a quality out of range.
+    Raises ValueError for an unknown format, a quality out of range or what cannot be lossless.
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"quality is 1 to 100, not {quality}")
+    if lossless and format in ("jpeg", "avif"):
+        raise ValueError(f"{format} is never lossless: use webp or png")
     full_chroma = quality >= _FULL_CHROMA_QUALITY
     options: dict[str, Any]
     match format:
@@ -123,6 +132,9 @@ def encode_rendition(
                 "progressive": progressive,
                 "optimize": True,
             }
+        case "webp" if lossless:
+            # Here quality is the effort that is taken.
+            options = {"lossless": True, "quality": 75, "method": 4}
         case "webp":
             options = {"quality": quality, "method": 4, "use_sharp_yuv": full_chroma}
         case "png":
@@ -137,10 +149,12 @@ def encode_rendition(
             }
         case _:
             raise ValueError(f"no rendition format {format!r}: use jpeg, webp, png or avif")
+    exif = _rights_exif(rights)
     if dpi is not None and format in ("jpeg", "png"):
         options["dpi"] = (dpi, dpi)
-    exif = _rights_exif(rights)
-    if exif is not None:
+    elif dpi is not None:
+        _add_resolution(exif, dpi)
+    if len(exif):
         options["exif"] = exif
     file = io.BytesIO()
     Image.fromarray(to_uint8(pixels)).save(
@@ -149,7 +163,7 @@ def encode_rendition(
     return file.getvalue()
 
 
-def _rights_exif(rights: Rights) -> Image.Exif | None:
+def _rights_exif(rights: Rights) -> Image.Exif:
     exif = Image.Exif()
     for tag, text in (
         (ExifTags.Base.Copyright, rights.copyright),
@@ -158,7 +172,12 @@ def _rights_exif(rights: Rights) -> Image.Exif | None:
         if text:
             # As bytes: Pillow would write a question mark for every letter beyond ASCII.
             exif[tag] = text.encode("utf-8")
-    return exif if len(exif) else None
+    return exif
+
+
+def _add_resolution(exif: Image.Exif, dpi: int) -> None:
+    exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = dpi
+    exif[ExifTags.Base.ResolutionUnit] = _INCH
 
 
 @functools.cache

@@ -134,11 +134,15 @@ class Reason(_Model):
 
 
 class Rendition(_Model):
-    """One published file. `path` is relative to the catalog's published folder."""
+    """One published file. `path` is relative to the catalog's published folder.
+
+    framing: how the photo was framed (stages/publish.py); None: all of it, only reduced.
+    """
 
     name: str
     path: str
     object: ObjectRef
+    framing: dict[str, Any] | None = None
 
 
 class Decision(_Model):

@@ -33,6 +33,10 @@ from imgflow.policy.yamlfile import explain, load_yaml, read_limited
 AssetType = Literal["thumbnail", "web", "hero", "print", "social"]
 Criticality = Literal["low", "normal", "high"]
 Channel = Annotated[int, Field(ge=0, le=255)]
+Part = Annotated[int, Field(ge=1, le=10_000)]
+
+# Of an aspect: anything longer is a mistake, not a picture.
+_MOST_OBLONG = 20
 
 
 def _one_line(text: str) -> str:
@@ -100,15 +104,44 @@ class RepairGates(Settings):
 
 
 class EnlargeGates(Settings):
-    """Thresholds of an enlargement: made small again, against its source."""
+    """Thresholds of an enlargement: it, and it made small again, against its source."""
 
     psnr: float = Field(26.0, ge=0, description="least PSNR, dB")
     ssim: float = Field(0.9, ge=-1, le=1, description="least SSIM")
     haarpsi: float = Field(0.85, ge=0, le=1, description="least HaarPSI")
-    halo: float = Field(0.03, ge=0, le=1, description="most overshoot, share of the range")
+    halo: float = Field(
+        0.1, ge=0, le=1, description="most overshoot when made small again, share of the range"
+    )
+    edge_fidelity: float = Field(
+        0.64, ge=0, le=1, description="how well edges keep their place, strength and smoothness"
+    )
+    artifact_rate: float = Field(
+        0.1, ge=0, le=1, description="most of the photo that shows what its source has not"
+    )
+    lpips: float | None = Field(
+        None, ge=0, description="most LPIPS, if its weights are installed; null: not asked"
+    )
     accept_artifacts: bool = Field(
         False, description="publish as accepted_with_artifacts instead of quarantining"
     )
+
+
+# Here a buyer judges the very threads and pores, which an engine must not make up.
+_TRUE_TEXTURES = (
+    "knit",
+    "knits",
+    "knitwear",
+    "crochet",
+    "lace",
+    "leather",
+    "suede",
+    "fur",
+    "denim",
+    "tweed",
+    "velvet",
+    "wool",
+    "woven",
+)
 
 
 class RawSettings(Settings):
@@ -167,17 +200,57 @@ class InpaintSettings(Settings):
 
 
 class UpscaleSettings(Settings):
-    """When and how a photo is enlarged or sharpened."""
+    """When and how a photo is enlarged, sharpened or freed of noise."""
 
     engine: Line = Field("lanczos", description="enlarging engine")
     sharpener: Line = Field("unsharp", description="engine for soft photos, at their own size")
+    denoiser: Line = Field("nlmeans", description="engine for noisy photos, at their own size")
+    mode: Literal["conservative", "creative"] = Field(
+        "conservative",
+        description="conservative: nothing is invented; creative: creative_engine enlarges",
+    )
+    creative_engine: Line | None = Field(
+        None, description="engine of the creative mode, which may invent detail"
+    )
+    always_conservative: list[Annotated[Line, Field(min_length=1)]] = Field(
+        default_factory=lambda: list(_TRUE_TEXTURES),
+        description="categories never enlarged creatively, whatever the mode; a word of the "
+        "category is enough",
+    )
+    character: Literal["auto", "clean", "photo"] = Field(
+        "auto",
+        description="which kind of photo the engine is told to expect: clean (sharp), photo "
+        "(squeezed by JPEG, soft or noisy) or auto: measured",
+    )
     min_long_side: int = Field(1000, ge=1, description="photos smaller than this are enlarged")
     max_scale: int = Field(4, ge=1, le=4, description="largest enlargement; 1: never")
     max_output_pixels: int = Field(100_000_000, ge=1, description="most pixels of a result")
     sharpen_below: float = Field(0.25, ge=0, le=1, description="sharpness that counts as soft")
     noise_limit: float = Field(4.0, ge=0, description="noisier photos (0..255) are not sharpened")
+    denoise_above: float | None = Field(
+        8.0, gt=0, description="noise (0..255) that is taken out of large photos; null: never"
+    )
+    blown_up_below: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="share of its pixels that the content must fill, else the photo counts as "
+        "blown up by interpolation; 0: never",
+    )
+    photo_blockiness: float = Field(1.1, ge=1, description="blocks of JPEG: character photo")
+    photo_noise: float = Field(4.0, ge=0, description="noise (0..255): character photo")
+    photo_sharpness: float = Field(0.45, ge=0, le=1, description="softer: character photo")
     tile: int = Field(512, ge=64, le=4096, description="pixels a side of a tile")
     gates: EnlargeGates = EnlargeGates()
+
+    @model_validator(mode="after")
+    def _creative_has_an_engine(self) -> UpscaleSettings:
+        if self.mode == "creative" and self.creative_engine is None:
+            raise ValueError(
+                "the mode 'creative' needs an engine: name it in creative_engine, "
+                "or set mode to conservative"
+            )
+        return self
 
 
 class RenditionSettings(Settings):
@@ -185,13 +258,59 @@ class RenditionSettings(Settings):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$", description="its name and file name")
     long_side: int = Field(ge=1, le=65500, description="most pixels of the long side")
+    min_long_side: int | None = Field(
+        None, ge=1, le=65500, description="photos smaller than this are enlarged for it"
+    )
     format: Literal["jpeg", "webp", "png", "avif"] = "jpeg"
     quality: int = Field(88, ge=1, le=100, description="of lossy formats")
-    dpi: int | None = Field(None, ge=1, le=2400, description="written into JPEG and PNG")
+    dpi: int | None = Field(None, ge=1, le=2400, description="written into the file")
     background: tuple[Channel, Channel, Channel] = Field(
-        (255, 255, 255), strict=False, description="behind transparent pixels in JPEG"
+        (255, 255, 255), strict=False, description="behind transparent pixels in JPEG, and padding"
     )
     max_bytes: int | None = Field(None, ge=1, description="larger files are not deliverable")
+    progressive: bool = Field(True, description="JPEG that is sharp step by step as it loads")
+    lossless: bool = Field(False, description="WebP without loss; PNG always is")
+    # A template, for example of a marketplace:
+    # {name: market, long_side: 2000, aspect: [1, 1], trim: true, margin: 0.05}
+    aspect: tuple[Part, Part] | None = Field(
+        None, strict=False, description="width to height, [4, 5]; null: as the photo has it"
+    )
+    trim: bool = Field(
+        False, description="to the subject, where it stands on a plain or transparent ground"
+    )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        le=0.4,
+        description="least space around a trimmed subject, share of the short side",
+    )
+    padding: Literal["ground", "background"] = Field(
+        "ground",
+        description="what a plain ground is continued with: itself, or a soft change into the "
+        "background where that is near to it",
+    )
+    scene: Literal["pad", "crop", "keep"] = Field(
+        "pad",
+        description="photos without a plain ground get the aspect by background at two sides, by "
+        "cutting down to their centre, or not at all",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> RenditionSettings:
+        if self.lossless and self.format in ("jpeg", "avif"):
+            raise ValueError(f"{self.format} is never lossless: use webp or png")
+        if self.aspect and max(self.aspect) > _MOST_OBLONG * min(self.aspect):
+            raise ValueError(f"aspect must not be more than {_MOST_OBLONG} to 1")
+        if self.margin and not self.trim:
+            raise ValueError("margin is the space around a trimmed subject: set trim to true")
+        if self.scene != "pad" and self.aspect is None:
+            raise ValueError(f"scene '{self.scene}' needs an aspect")
+        return self
+
+    @property
+    def frames(self) -> bool:
+        """Whether more is done to the photo than reducing it."""
+        return self.trim or self.aspect is not None
 
 
 class RetrySettings(Settings):

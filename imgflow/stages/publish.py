@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
+from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.errors import BadPhoto
-from imgflow.imaging.colour import data_range, to_uint8
+from imgflow.imaging.colour import to_uint8
 from imgflow.imaging.decode import decode
 from imgflow.imaging.encode import encode_rendition
+from imgflow.imaging.framing import Framed, Template, frame, has_aspect, resized
+from imgflow.imaging.subject import Subject, find_subject
 from imgflow.lineage.record import GateResult, ObjectRef, Rendition, Verdict
 from imgflow.policy.policy import RenditionSettings
 from imgflow.stages.gates import judge
@@ -37,19 +39,30 @@ def publish(picture: Picture, job: Job) -> Outcome:
 
     They are kept as objects; the chain puts them in place once every gate has passed.
     """
+    framer = _Framer(picture)
     renditions = []
     problems = []
+    notes = []
     for settings in job.policy.renditions:
+        pixels, framing = framer.framed(settings)
+        if framing is not None and "short_of" in framing:
+            notes.append(
+                f"{settings.name}: {max(pixels.shape[:2])} pixels of {settings.long_side}, "
+                "the photo holds no more"
+            )
         data = encode_rendition(
-            fit(picture.pixels, settings.long_side),
+            pixels,
             format=settings.format,
             quality=settings.quality,
             dpi=settings.dpi,
             background=settings.background,
             rights=job.rights,
+            progressive=settings.progressive,
+            lossless=settings.lossless,
         )
         media_type = MEDIA_TYPES[settings.format]
-        problem, size = _deliverable(data, settings)
+        shaped = framing is not None and not framing["keeps_shape"]
+        problem, size = _deliverable(data, settings, shaped=shaped)
         if problem:
             problems.append(f"{settings.name}: {problem}")
         renditions.append(
@@ -64,6 +77,7 @@ def publish(picture: Picture, job: Job) -> Outcome:
                     height=size[1],
                     bit_depth=8,
                 ),
+                framing=framing,
             )
         )
     deliverable = GateResult(
@@ -74,8 +88,62 @@ def publish(picture: Picture, job: Job) -> Outcome:
         passed=not problems,
         note="; ".join(problems),
     )
-    outcome = Outcome(Verdict.PUBLISHED, renditions=tuple(renditions))
+    outcome = Outcome(Verdict.PUBLISHED, renditions=tuple(renditions), notes=tuple(notes))
     return judge(outcome, (deliverable,), accept_artifacts=False)
+
+
+class _Framer:
+    """A photo for all templates. Its subject is looked for once, and only if one asks for it."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._pixels = picture.pixels
+
+    @cached_property
+    def _subject(self) -> Subject | None:
+        return find_subject(self._pixels)
+
+    def framed(
+        self, settings: RenditionSettings
+    ) -> tuple[NDArray[np.uint8], dict[str, Any] | None]:
+        """(H, W, 3|4) pixels for a rendition, and what the record says of their framing."""
+        if not settings.frames:
+            return fit(self._pixels, settings.long_side), None
+        template = Template(
+            long_side=settings.long_side,
+            aspect=settings.aspect,
+            margin=settings.margin,
+            trim=settings.trim,
+            scene=settings.scene,
+            background=settings.background,
+            padding=settings.padding,
+        )
+        framed = frame(self._pixels, self._subject, template)
+        return framed.pixels, _account(framed, self._subject, settings)
+
+
+def _account(
+    framed: Framed, subject: Subject | None, settings: RenditionSettings
+) -> dict[str, Any]:
+    """Record of a framing, as JSON. Boxes are top, left, bottom, right in the photo's pixels.
+
+    how: trimmed, padded, cropped or kept. window: what the canvas shows; it may reach beyond the
+    photo. subject: its box, null in a scene. ground: transparent, or the RGB of a plain one.
+    touches: the sides that cut the subject off. keeps_shape: true where no aspect was to be met.
+    short_of: the long side that was asked for, where the photo holds less.
+    """
+    account: dict[str, Any] = {
+        "how": framed.how,
+        "window": list(astuple(framed.window)),
+        "subject": None,
+        "keeps_shape": settings.aspect is None or (subject is None and settings.scene == "keep"),
+    }
+    if subject is not None:
+        account["subject"] = list(astuple(subject.box))
+        account["touches"] = sorted(subject.touches)
+        account["ground"] = list(subject.ground.colour) if subject.ground else "transparent"
+    if max(framed.pixels.shape[:2]) < settings.long_side:
+        account["short_of"] = settings.long_side
+    return account
 
 
 def _folder(key: ImageKey) -> str:
@@ -95,19 +163,16 @@ def fit(pixels: NDArray[Any], long_side: int) -> NDArray[np.uint8]:
     if ratio >= 1:
         return to_uint8(pixels)
     size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
-    if pixels.shape[2] == 3:
-        return to_uint8(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
-    span = np.float32(data_range(pixels.dtype))
-    alpha = pixels[:, :, 3:] / span
-    colour = cv2.resize(pixels[:, :, :3] * alpha, size, interpolation=cv2.INTER_AREA)
-    coverage = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)[:, :, None]
-    free = np.divide(colour, coverage, out=np.zeros_like(colour), where=coverage > 1e-3)
-    both = np.concatenate([free / span, coverage], axis=2)
-    return np.rint(np.clip(both, 0, 1) * 255).astype(np.uint8)
+    return resized(pixels, size[1], size[0])
 
 
-def _deliverable(data: bytes, settings: RenditionSettings) -> tuple[str, tuple[int, int]]:
-    """What is wrong with a rendition ("" if nothing), and its (width, height) as decoded."""
+def _deliverable(
+    data: bytes, settings: RenditionSettings, *, shaped: bool
+) -> tuple[str, tuple[int, int]]:
+    """What is wrong with a rendition ("" if nothing), and its (width, height) as decoded.
+
+    shaped: it must have the template's aspect.
+    """
     try:
         photo = decode(data)
     except BadPhoto as error:
@@ -115,6 +180,9 @@ def _deliverable(data: bytes, settings: RenditionSettings) -> tuple[str, tuple[i
     height, width = photo.pixels.shape[:2]
     if max(height, width) > settings.long_side:
         return f"{width} x {height} pixels are more than {settings.long_side}", (width, height)
+    if shaped and settings.aspect and not has_aspect(height, width, settings.aspect):
+        across, down = settings.aspect
+        return f"{width} x {height} pixels are not {across}:{down}", (width, height)
     if photo.source.format != settings.format.upper():
         return f"is {photo.source.format}, not {settings.format}", (width, height)
     if settings.max_bytes is not None and len(data) > settings.max_bytes:
@@ -123,7 +191,7 @@ def _deliverable(data: bytes, settings: RenditionSettings) -> tuple[str, tuple[i
 
 
 STAGE = Stage(
-    code_version="1",
+    code_version="2",
     run=publish,
     settings=lambda policy: {"renditions": [each.as_dict() for each in policy.renditions]},
     engines=lambda policy, engines: [],

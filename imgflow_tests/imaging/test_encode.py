@@ -137,6 +137,36 @@ def test_dpi_is_embedded(format):
     assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
+@pytest.mark.parametrize("format", ["webp", "avif"])
+def test_dpi_stands_in_exif_where_there_is_no_field_for_it(format):
+    exif = Image.open(io.BytesIO(rendition(smooth(), format, rights=Rights()))).getexif()
+    assert (exif[0x011A], exif[0x011B], exif[0x0128]) == (300, 300, 2)
+    without = rendition(smooth(), format, rights=Rights(), dpi=None)
+    assert not len(Image.open(io.BytesIO(without)).getexif())
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_lossless_webp_comes_back_exactly_and_repeats_its_bytes(channels):
+    pixels = smooth(channels)
+    pixels[..., 3:] |= 1
+    data = rendition(pixels, "webp", quality=1, lossless=True)
+    assert (decode(data).pixels == pixels).all()
+    assert rendition(pixels, "webp", quality=90, lossless=True) == data
+
+
+@pytest.mark.parametrize("format", ["jpeg", "avif"])
+def test_what_is_never_lossless_is_refused(format):
+    with pytest.raises(ValueError, match="never lossless"):
+        rendition(smooth(), format, lossless=True)
+
+
+def test_a_jpeg_that_is_not_progressive():
+    assert (
+        "progressive"
+        not in Image.open(io.BytesIO(rendition(smooth(), "jpeg", progressive=False))).info
+    )
+
+
 @pytest.mark.parametrize(("quality", "sampling"), [(89, (2, 2)), (90, (1, 1))])
 def test_chroma_is_full_from_quality_90(quality, sampling):
     image = Image.open(io.BytesIO(rendition(smooth(), "jpeg", quality=quality)))

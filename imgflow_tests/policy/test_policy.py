@@ -109,6 +109,11 @@ def test_an_unreadable_file_is_named(tmp_path: Path, name: str) -> None:
             "detext.text (line 2): Input should be 'overlays', 'all' or 'none' (given: 'some')",
         ),
         (
+            "upscale:\n  mode: creative",
+            "upscale (line 1): the mode 'creative' needs an engine: name it in creative_engine, "
+            "or set mode to conservative",
+        ),
+        (
             "upscale:\n  tiel: 64",
             "upscale.tiel (line 2): there is no such field; did you mean 'tile'?",
         ),
@@ -387,3 +392,23 @@ def test_the_digest_depends_on_content_alone() -> None:
     assert one.digest() != Policy().digest()
     assert len(one.digest()) == 64
     assert parse_policy(b"retries: {backoff_s: 1}", "p.yaml").digest() == Policy().digest()
+
+
+def test_a_route_for_low_criticality_may_be_creative() -> None:
+    policy = parse_policy(
+        b"routes:\n- name: mood\n  when: {criticality: low}\n"
+        b"  set: {upscale: {mode: creative, creative_engine: atelier}}\n",
+        "policy.yaml",
+    )
+    assert policy.for_image(Traits(criticality="low")).policy.upscale.creative_engine == "atelier"
+    for other in ("", "normal", "high"):
+        settings = policy.for_image(Traits(criticality=other)).policy.upscale
+        assert (settings.mode, settings.creative_engine) == ("conservative", None)
+
+
+def test_a_route_that_is_creative_without_an_engine_is_refused() -> None:
+    text = (
+        b"routes:\n- name: mood\n  when: {criticality: low}\n  set: {upscale: {mode: creative}}\n"
+    )
+    with pytest.raises(BadPolicy, match=r"route 'mood': .*name it in creative_engine"):
+        parse_policy(text, "policy.yaml")

@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 from samples import Pixels, photo
 
+from imgflow.imaging.framing import Framed
+from imgflow.imaging.masks import Box
 from imgflow.imaging.photo import Rights
-from imgflow.lineage.record import Verdict
+from imgflow.lineage.record import Rendition, Verdict
+from imgflow.policy.policy import RenditionSettings
 from imgflow.stages.publish import fit, publish
 from imgflow.stages.stage import Job, Outcome, Picture
 from imgflow.store.keys import ImageKey
@@ -153,3 +157,117 @@ def test_a_name_that_is_not_utf8_has_a_path_that_a_record_can_hold(
     key = ImageKey.from_path(os.fsdecode(b"caf\xe9.jpg"))
     outcome = publish(picture(PHOTO), make_job({"renditions": LARGE}, key=key))
     assert outcome.renditions[0].path.encode() == b"caf%E9.jpg/web.jpg"
+
+
+def product() -> Pixels:
+    pixels = np.full((300, 400, 3), 240, np.uint8)
+    pixels[50:250, 40:140] = (20, 40, 200)
+    return pixels
+
+
+MARKET = {"name": "market", "long_side": 200, "aspect": [1, 1], "trim": True, "margin": 0.05}
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp", "png", "avif"])
+def test_a_template_frames_the_subject_and_the_record_says_how(
+    format: str, make_job: MakeJob, picture: MakePicture
+) -> None:
+    job = make_job({"renditions": [MARKET | {"format": format, "quality": 95}]})
+    outcome = publish(picture(product()), job)
+    image = opened(job, outcome)["market"]
+    assert image.size == (200, 200)
+    blue = np.flatnonzero(np.array(image.convert("RGB"))[100, :, 0] < 128)
+    assert abs((blue[0] + blue[-1] + 1) / 2 - 100) <= 1.5
+    (rendition,) = outcome.renditions
+    assert rendition.framing is not None
+    assert rendition.framing["how"] == "trimmed"
+    assert rendition.framing["subject"] == [50, 40, 250, 140]
+    assert rendition.framing["ground"] == [240, 240, 240]
+    assert Rendition.model_validate_json(rendition.model_dump_json()) == rendition
+    assert not outcome.notes
+
+
+def test_a_canvas_that_the_photo_cannot_fill_is_smaller_and_says_so(
+    make_job: MakeJob, picture: MakePicture
+) -> None:
+    job = make_job({"renditions": [MARKET | {"long_side": 2000}]})
+    outcome = publish(picture(product()), job)
+    assert outcome.verdict is Verdict.PUBLISHED
+    assert outcome.renditions[0].object.width == outcome.renditions[0].object.height
+    assert 200 < (outcome.renditions[0].object.width or 0) < 240
+    assert outcome.renditions[0].framing is not None
+    assert outcome.renditions[0].framing["short_of"] == 2000
+    assert "the photo holds no more" in outcome.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("scene", "size", "how"),
+    [("pad", (200, 200), "padded"), ("crop", (200, 200), "cropped"), ("keep", (200, 134), "kept")],
+)
+def test_a_scene_is_framed_as_the_policy_says(
+    scene: str, size: tuple[int, int], how: str, make_job: MakeJob, picture: MakePicture
+) -> None:
+    job = make_job({"renditions": [MARKET | {"scene": scene}]})
+    outcome = publish(picture(PHOTO), job)
+    assert outcome.verdict is Verdict.PUBLISHED
+    assert opened(job, outcome)["market"].size == size
+    assert outcome.renditions[0].framing is not None
+    assert outcome.renditions[0].framing["how"] == how
+    assert outcome.renditions[0].framing["subject"] is None
+
+
+def test_a_cut_out_is_framed_transparent_or_on_the_background(
+    make_job: MakeJob, picture: MakePicture
+) -> None:
+    pixels = np.dstack([product(), np.where(product()[:, :, 0] == 20, 255, 0).astype(np.uint8)])
+    on_red = {"background": [200, 0, 0], "quality": 95}
+    renditions = [MARKET | {"name": "a", "format": "webp"}, MARKET | {"name": "b"} | on_red]
+    job = make_job({"renditions": renditions})
+    images = opened(job, publish(picture(pixels), job))
+    assert np.array(images["a"])[0, :, 3].max() == 0
+    assert np.abs(np.array(images["b"])[0].astype(int) - (200, 0, 0)).max() < 12
+
+
+def test_a_wrong_shape_is_not_deliverable(
+    make_job: MakeJob, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stretched(pixels: Pixels, *_: Any) -> Framed:
+        return Framed(pixels[:100, :200], Box(0, 0, 100, 200), "trimmed")
+
+    monkeypatch.setattr("imgflow.stages.publish.frame", stretched)
+    outcome = publish(picture(product()), make_job({"renditions": [MARKET]}))
+    assert outcome.verdict is Verdict.QUARANTINED
+    assert "200 x 100 pixels are not 1:1" in outcome.gates[0].note
+
+
+def test_without_a_template_nothing_is_looked_for(
+    make_job: MakeJob, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("imgflow.stages.publish.find_subject")
+    outcome = publish(picture(product()), make_job({"renditions": LARGE}))
+    assert [each.framing for each in outcome.renditions] == [None, None]
+
+
+def test_records_without_framing_are_read() -> None:
+    old = {"name": "web", "path": "a/web.jpg"}
+    ref = {"sha256": "0", "media_type": "image/jpeg", "size": 1}
+    assert Rendition.model_validate(old | {"object": ref}).framing is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"lossless": True}, "jpeg is never lossless"),
+        ({"lossless": True, "format": "avif"}, "avif is never lossless"),
+        ({"aspect": [1, 21]}, "20 to 1"),
+        ({"aspect": [0, 1]}, "greater than or equal to 1"),
+        ({"aspect": [1.5, 1]}, "integer"),
+        ({"aspect": [1, 1, 1]}, "2 items"),
+        ({"margin": 0.1}, "trim"),
+        ({"margin": 0.5, "trim": True}, "0.4"),
+        ({"scene": "crop"}, "needs an aspect"),
+    ],
+)
+def test_templates_that_cannot_be_made_are_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        RenditionSettings.model_validate({"name": "a", "long_side": 9} | changes)
