@@ -38,7 +38,7 @@ STAGES: dict[Version, Stage] = {
     Version.UPSCALED: upscale.STAGE,
     Version.PUBLISHED: publish.STAGE,
 }
-# The part of the policy that each stage's settings are.
+# The part of the policy that each stage's settings are of.
 _PARTS = {
     Version.RAW: "raw",
     Version.DETEXTED: "detext",
@@ -369,17 +369,26 @@ def line_code_versions(policy: Policy, engines: Engines) -> dict[Version, str]:
     """
     texts: dict[Version, str] = {}
     for version, stage in STAGES.items():
-        part = _PARTS[version]
-        routes = [route for route in policy.routes if part in route.set]
+        part, settings = _PARTS[version], stage.settings(policy)
+        routed = [(route, with_route(policy, route)) for route in policy.routes]
+        # What a route sets elsewhere may matter too: a rendition asks for its pixels.
+        routed = [
+            (route, each)
+            for route, each in routed
+            if part in route.set or stage.settings(each) != settings
+        ]
         names: list[str] = []
-        for each in [policy, *(with_route(policy, route) for route in routes)]:
+        for each in [policy, *(each for _, each in routed)]:
             try:
                 names += [spec.code_version for spec in stage.engines(each, engines)]
             except EngineUnavailable as error:
                 names.append(error.code)
         decides = [
-            stage.settings(policy),
-            [[route["when"], route["set"][part]] for route in (each.as_dict() for each in routes)],
+            settings,
+            [
+                [route.when.as_dict(), route.set.get(part), stage.settings(each)]
+                for route, each in routed
+            ],
             list(texts.values()),
         ]
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

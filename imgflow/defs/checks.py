@@ -18,6 +18,8 @@ DESCRIPTIONS = {
     "haarpsi": "HaarPSI, measured on the same pixels as PSNR",
     "edge_continuity": "The rim of the filled mask does not show",
     "halo": "The enlarged picture does not overshoot its source beside edges",
+    "edge_fidelity": "The source's edges keep their place, strength and smoothness",
+    "artifact_rate": "The enlarged picture shows nothing that its source does not support",
     "deliverable": "Every rendition opens, and has the size and format that the policy names",
 }
 _REPAIR = ("psnr", "ssim", "haarpsi", "edge_continuity")
@@ -25,7 +27,7 @@ CHECKS = {
     Version.RAW: ("readable",),
     Version.DETEXTED: ("no_residual_text", *_REPAIR),
     Version.INPAINTED: _REPAIR,
-    Version.UPSCALED: ("psnr", "ssim", "haarpsi", "halo"),
+    Version.UPSCALED: ("psnr", "ssim", "haarpsi", "halo", "edge_fidelity", "artifact_rate"),
     Version.PUBLISHED: ("deliverable",),
 }
 

@@ -179,7 +179,7 @@ def _cause(operation: Operation, record: Record, store: Store) -> str:
         marked = int(np.count_nonzero(decode_mask(store.read(operation.mask))))
         return f"{marked:,} pixels marked"
     if operation.name == "enlarge" and operation.requested_by == "policy" and record.input:
-        wanted = record.settings["min_long_side"]
+        wanted = record.settings["wanted_long_side"]
         return f"{record.input.width} x {record.input.height}, {wanted} wanted"
     return "; ".join(record.notes)
 

