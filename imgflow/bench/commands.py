@@ -247,3 +247,37 @@ def text(
         print(json.dumps(figures))
     if found.lost:
         raise typer.Exit(1)
+
+
+@app.command()
+def upscale(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos that no training saw.")],
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Of the registry; may be given several times.")
+    ] = None,
+    cases: Annotated[
+        int | None, typer.Option(min=1, help="So many of the photos, spread over all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="Photos per timing; 0: no timing.")] = 5,
+    peak_tflops: Annotated[
+        float | None, typer.Option(min=0.001, help="Of the graphics card, in bfloat16.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Enlargement held against the truth and against bicubic, its seconds and its memory."""
+    from imgflow.bench.upscale.cases import find_sources
+    from imgflow.bench.upscale.report import summary, tables
+    from imgflow.bench.upscale.run import bench_upscale, steps
+
+    engines = tuple(dict.fromkeys(engine or ("lanczos", "sr")))
+    sources = find_sources(photos, cases)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("photos", total=steps(sources, engines, rounds))
+        found = bench_upscale(sources, engines, rounds, lambda: progress.advance(task))
+    figures = summary(found, peak_tflops=peak_tflops)
+    for part in tables(figures):
+        out.print(part)
+    if as_json:
+        print(json.dumps(figures))
+    if found.lost:
+        raise typer.Exit(1)

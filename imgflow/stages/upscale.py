@@ -68,7 +68,7 @@ def upscale(picture: Picture, job: Job) -> Outcome:
         source, operation = _reduced(source, decision.start, requester)
         operations.append(operation)
     started = time.perf_counter()
-    plan = _plan(source.shape[:2], work.engine.spec.receptive, decision.scale, settings)
+    plan = tile_plan(source.shape[0], source.shape[1], work.engine.spec, settings.tile)
     result, used = run_tiled(source, work.run, plan)
     operations.append(
         Operation(
@@ -100,12 +100,13 @@ def upscale(picture: Picture, job: Job) -> Outcome:
     return judge(outcome, gates, accept_artifacts=settings.gates.accept_artifacts)
 
 
-def _plan(size: tuple[int, ...], receptive: int, scale: int, settings: UpscaleSettings) -> TilePlan:
-    height, width = size
+def tile_plan(height: int, width: int, engine: EngineSpec, tile: int) -> TilePlan:
+    """How a photo of that size is cut for an engine. tile: pixels a side that one tile owns."""
     # Tiles see their surroundings as well: what fits in memory is cheaper whole.
-    whole = height * width <= _AT_ONCE
-    core = max(height, width) if whole else settings.tile
-    return TilePlan.for_engine(height, width, receptive=receptive, scale=scale, core=core)
+    core = max(height, width) if height * width <= _AT_ONCE else tile
+    return TilePlan.for_engine(
+        height, width, receptive=engine.receptive, scale=engine.scale, core=core
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,8 @@ def with_alpha(
     """The engine for tiles with or without alpha.
 
     Colours are weighted by alpha on the way in and freed of it on the way out, so that what lies
-    under transparent pixels never leaks into the result.
+    under transparent pixels never leaks into the result. What is opaque or transparent all around
+    stays exactly that.
     """
 
     def enlarge(tile: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -190,8 +192,14 @@ def with_alpha(
         alpha = tile[:, :, 3:]
         colour = engine.enlarge(np.ascontiguousarray(tile[:, :, :3] * alpha))
         # Engines enlarge three channels: alpha goes through as a grey picture.
-        coverage = engine.enlarge(np.repeat(alpha, 3, axis=2)).mean(axis=2, keepdims=True)
-        coverage = np.clip(coverage, 0, 1)
+        coverage = engine.enlarge(np.repeat(alpha, 3, axis=2)).mean(axis=2)
+        size = (coverage.shape[1], coverage.shape[0])
+        around = np.ones((3, 3), np.uint8)
+        least, most = (
+            cv2.resize(each(alpha, around), size, interpolation=cv2.INTER_NEAREST)
+            for each in (cv2.erode, cv2.dilate)
+        )
+        coverage = np.clip(coverage, least, most)[:, :, None]
         free = np.divide(colour, coverage, out=np.zeros_like(colour), where=coverage > 1e-3)
         return np.concatenate([np.clip(free, 0, 1), coverage], axis=2, dtype=np.float32)
 

@@ -105,6 +105,9 @@ def upscaler(
     work: Work,
     character: Annotated[Character, typer.Option(help="Of the photos to enlarge.")] = "clean",
     steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 16_000,
+    squared: Annotated[
+        bool, typer.Option("--squared", help="Squared errors count: to end a training with.")
+    ] = False,
     learning_rate: Rate = 1e-3,
     start: Annotated[
         Path | None, typer.Option(help="Clean weights to begin with, or a clean checkpoint.pt.")
@@ -140,7 +143,8 @@ def upscaler(
     def judge(trained: SuperResolver) -> dict[str, float]:
         return lesson.judged(trained, unseen, 24)
 
-    network = train(network, samples, lesson.loss, judge, recipe, work, typer.echo)
+    loss = lesson.squared_loss if squared else lesson.loss
+    network = train(network, samples, loss, judge, recipe, work, typer.echo)
     path = work / "upscaler.safetensors"
     export(network, path, recipe, {"network": "upscaler"}, prefix=f"{character}.")
     typer.echo(f"weights: {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ from imgflow.imaging.resample import bicubic
 from imgflow.training import upscaler
 from imgflow.training.__main__ import app
 from imgflow.training.loop import CURVE, Optimizer, Recipe
-from imgflow.training.upscaler import PATCH, Pairs, handled, judged, loss, pyramid
+from imgflow.training.upscaler import PATCH, Pairs, handled, judged, loss, pyramid, squared_loss
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,10 @@ def test_handled_photos_are_worse_in_many_ways() -> None:
     assert len({round(each, 3) for each in errors}) > 30
 
 
-def test_it_learns_and_is_judged_against_interpolation() -> None:
+@pytest.mark.parametrize("error", [loss, squared_loss])
+def test_it_learns_and_is_judged_against_interpolation(
+    error: Callable[[SuperResolver, Any], torch.Tensor],
+) -> None:
     """From a network that adds nothing: a gain of about 0 dB."""
     pairs = Pairs([photo("coffee")], "clean", seed=1)
     torch.manual_seed(0)
@@ -75,7 +79,7 @@ def test_it_learns_and_is_judged_against_interpolation() -> None:
     optimizer = Optimizer(network, Recipe(steps=40, batch=1))
     losses = []
     for _ in range(40):
-        value = loss(network, batch)
+        value = error(network, batch)
         losses.append(float(value.detach()))
         network.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
@@ -109,6 +113,7 @@ def test_the_command_goes_on_and_names_its_part(
                 f"--character={character}",
                 f"--steps={steps}",
                 "--threads=1",
+                *(["--squared"] if steps == 2 else []),
             ],
         )
         assert told.exit_code == 0, told.output

@@ -1,0 +1,1 @@
+"""Enlargement held against the truth: photos reduced, squeezed and enlarged again, and its cost."""
