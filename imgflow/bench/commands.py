@@ -258,6 +258,9 @@ def upscale(
     cases: Annotated[
         int | None, typer.Option(min=1, help="So many of the photos, spread over all.")
     ] = None,
+    looks: Annotated[
+        int, typer.Option(min=1, max=8, help="As upscale.looks of the policy; times are of one.")
+    ] = 1,
     rounds: Annotated[int, typer.Option(min=0, help="Photos per timing; 0: no timing.")] = 5,
     peak_tflops: Annotated[
         float | None, typer.Option(min=0.001, help="Of the graphics card, in bfloat16.")
@@ -273,7 +276,7 @@ def upscale(
     sources = find_sources(photos, cases)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("photos", total=steps(sources, engines, rounds))
-        found = bench_upscale(sources, engines, rounds, lambda: progress.advance(task))
+        found = bench_upscale(sources, engines, looks, rounds, lambda: progress.advance(task))
     figures = summary(found, peak_tflops=peak_tflops)
     for part in tables(figures):
         out.print(part)

@@ -15,6 +15,7 @@ from imgflow.engines.classical import OpenCvFill
 from imgflow.engines.shipped import fast_dtype, shipped_weights, weights_sha256
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
+from imgflow.imaging.looks import mean_of_looks
 from imgflow.imaging.masks import dilate
 from imgflow.imaging.tiling import TilePlan, run_tiled
 
@@ -35,8 +36,6 @@ _TILE = 768
 # From which probability on a pixel counts as text: the networks are trained with masks that are
 # rather too wide than too narrow.
 _TEXT = 0.2
-# As seen, and mirrored.
-_MIRRORS = (np.s_[:], np.s_[:, ::-1], np.s_[::-1], np.s_[::-1, ::-1])
 # How often a photo is looked at for all its text, and a region for its strokes.
 _SURVEY_LOOKS, _FIND_LOOKS = 2, 2
 # Share of the strokes seen with a hint that must be seen without for the hint to be left out.
@@ -105,15 +104,10 @@ class NeuralEraser:
     def _kinds(self, photo: Planes, read: NDArray[np.uint8], looks: int) -> Planes:
         """Probabilities of overlaid text and of product text, (H, W, 2), in a photo of shares.
 
-        looks: mirrored copies that are looked at as well, for the mean of all is nearer the truth
-        (self-ensemble; Timofte, Rothe and Van Gool 2016).
+        looks: mirrored copies that are looked at as well.
         """
         seen = np.dstack([photo, read > 0]).astype(np.float32)
-        found = [
-            self._run(np.ascontiguousarray(seen[mirror]), self._find)[:, :, :2][mirror]
-            for mirror in _MIRRORS[:looks]
-        ]
-        return np.asarray(sum(found) / np.float32(len(found)), np.float32)
+        return mean_of_looks(lambda planes: self._run(planes, self._find)[:, :, :2], seen, looks)
 
     def _run(self, seen: Planes, network: Callable[[Planes], Planes]) -> Planes:
         """A network on (H, W, C) planes of any size."""

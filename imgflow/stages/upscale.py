@@ -18,6 +18,7 @@ from imgflow.engines.spec import Character, EngineSpec, Upscaler
 from imgflow.imaging import blind
 from imgflow.imaging.colour import bands, data_range
 from imgflow.imaging.enlarged import artifact_rate, edge_fidelity
+from imgflow.imaging.looks import mean_of_looks
 from imgflow.imaging.metrics import downscale_area, haarpsi, halo_score, psnr, ssim
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.lineage.record import GateResult, Operation, Reason, Verdict
@@ -135,8 +136,14 @@ def _work(decision: Decision, measured: blind.BlindMeasures, job: Job) -> _Work:
         assert settings.creative_engine is not None
         name = settings.creative_engine
     engine = job.engines.upscaler(name, scale, decision.character)
-    parameters = {"scale": scale, "character": decision.character, "mode": decision.mode}
-    return _Work(engine, with_alpha(engine), parameters)
+    parameters = {
+        "scale": scale,
+        "character": decision.character,
+        "mode": decision.mode,
+        "looks": settings.looks,
+    }
+    once = with_alpha(engine)
+    return _Work(engine, lambda tile: mean_of_looks(once, tile, settings.looks), parameters)
 
 
 def _too_large(

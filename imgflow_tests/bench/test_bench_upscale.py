@@ -206,7 +206,7 @@ def test_a_lost_worker_costs_its_photo(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(run, "supervise", losing)
     ticks: list[int] = []
     sources = find_sources(folder, None)
-    bench = run.bench_upscale(sources, ("lanczos",), 0, lambda: ticks.append(1))
+    bench = run.bench_upscale(sources, ("lanczos",), 1, 0, lambda: ticks.append(1))
     assert [each.name for each in bench.photos] == ["astronaut.png", "chelsea.png"]
     assert bench.lost == {"worker_died": 1}
     assert len(ticks) == run.steps(sources, ("lanczos",), 0) == 3

@@ -43,23 +43,24 @@ class _Bench:
 
     engines: Engines
     names: tuple[str, ...]
+    looks: int
 
 
 _bench: _Bench
 
 
-def start(names: tuple[str, ...]) -> None:
+def start(names: tuple[str, ...], looks: int) -> None:
     """Make this process a worker. names: of the engines, as the registry knows them."""
     # Read when torch is first imported.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
     cv2.setNumThreads(1)
-    begin(Engines(threads=1), names)
+    begin(Engines(threads=1), names, looks)
 
 
-def begin(engines: Engines, names: tuple[str, ...]) -> None:
-    """Measure these engines from now on."""
+def begin(engines: Engines, names: tuple[str, ...], looks: int = 1) -> None:
+    """Measure these engines from now on, with so many looks at each photo."""
     global _bench
-    _bench = _Bench(engines, names)
+    _bench = _Bench(engines, names, looks)
 
 
 def measure(source: Source) -> PhotoResult:
@@ -112,13 +113,13 @@ def _scores(
     decided = decided_character(small, scale)
     for name in _bench.names:
         engine = _bench.engines.upscaler(name, scale, character)
-        found = compare(truth, enlarge(small, engine), scale)
+        found = compare(truth, enlarge(small, engine, _bench.looks), scale)
         yield Score(name, scale, quality, *found)
         if not _has_characters(name, scale):
             continue
         if decided != character:
             engine = _bench.engines.upscaler(name, scale, decided)
-            found = compare(truth, enlarge(small, engine), scale)
+            found = compare(truth, enlarge(small, engine, _bench.looks), scale)
         yield Score(f"{name} {DECIDED}", scale, quality, *found)
 
 

@@ -21,10 +21,15 @@ def steps(sources: Sequence[Source], engines: Sequence[str], rounds: int) -> int
 
 
 def bench_upscale(
-    sources: Sequence[Source], engines: Sequence[str], rounds: int, advance: Callable[[], None]
+    sources: Sequence[Source],
+    engines: Sequence[str],
+    looks: int,
+    rounds: int,
+    advance: Callable[[], None],
 ) -> UpscaleBench:
     """Measure engines, by their names in the registry, on photos; then take the time.
 
+    looks: mirrored copies enlarged as well; not where time is taken.
     rounds: photos per timing; 0: no times are taken. Raises BadPhoto for a photo that cannot be
     read, EngineUnavailable for an engine that cannot work.
     """
@@ -35,7 +40,7 @@ def bench_upscale(
         workers=_WORKERS,
         timeout_s=_TIMEOUT_S,
         initializer=start,
-        initargs=(tuple(engines),),
+        initargs=(tuple(engines), looks),
     ):
         advance()
         if done.result is not None:
