@@ -97,7 +97,7 @@ class TilePlan:
             raise ValueError(
                 f"core {self.core} and halo {self.halo} must be multiples of {self.unit}"
             )
-        if self.halo * self.scale < self.margin:
+        if not self.whole and self.halo * self.scale < self.margin:
             raise ValueError(
                 f"a halo of {self.halo} is too small to blend {self.levels} levels at scale "
                 f"{self.scale}: it takes {self.margin} output pixels"
@@ -117,18 +117,25 @@ class TilePlan:
         """The plan for an engine that looks `receptive` input pixels far.
 
         Core and halo are rounded up to multiples of 2**levels, so the engine sees sides that are
-        multiples of that too.
+        multiples of that too. A photo that is one tile has nothing to blend, and needs no halo
+        for that.
         """
         unit = 2**levels
-        reach = receptive + -(-_blend_margin(levels) // scale)
+        core = _align(core, unit)
+        blending = 0 if max(height, width) <= core else -(-_blend_margin(levels) // scale)
         return cls(
             height=height,
             width=width,
-            core=_align(core, unit),
-            halo=_align(reach, unit),
+            core=core,
+            halo=_align(receptive + blending, unit),
             scale=scale,
             levels=levels,
         )
+
+    @property
+    def whole(self) -> bool:
+        """Whether the photo is one tile."""
+        return max(self.height, self.width) <= self.core
 
     @property
     def unit(self) -> int:
@@ -158,7 +165,10 @@ class TilePlan:
         """The plan with cores of half the size, or None where they are at MIN_CORE already."""
         largest = min(self.core, _align(max(self.height, self.width), self.unit))
         smaller = _align(max(largest // 2, MIN_CORE), self.unit)
-        return replace(self, core=smaller) if smaller < largest else None
+        blending = _align(-(-self.margin // self.scale), self.unit) if self.whole else 0
+        if smaller >= largest:
+            return None
+        return replace(self, core=smaller, halo=self.halo + blending)
 
     def as_dict(self) -> dict[str, int]:
         """The fields, for the record."""
@@ -232,7 +242,7 @@ def _run(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDArray[A
     """Fill `result`, keeping the rows that later tiles still add to in a strip of float32."""
     scale, margin = plan.scale, plan.margin
     edges = plan.row_edges()
-    if len(edges) == len(plan.column_edges()) == 2:
+    if plan.whole:
         # A single tile has nothing to be blended with; the blending would cost more than many
         # an engine.
         _run_whole(pixels, engine, plan, result)
