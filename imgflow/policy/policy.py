@@ -202,7 +202,7 @@ class InpaintSettings(Settings):
 class UpscaleSettings(Settings):
     """When and how a photo is enlarged, sharpened or freed of noise."""
 
-    engine: Line = Field("lanczos", description="enlarging engine")
+    engine: Line = Field("sr", description="enlarging engine")
     sharpener: Line = Field("unsharp", description="engine for soft photos, at their own size")
     denoiser: Line = Field("nlmeans", description="engine for noisy photos, at their own size")
     mode: Literal["conservative", "creative"] = Field(
@@ -222,6 +222,13 @@ class UpscaleSettings(Settings):
         description="which kind of photo the engine is told to expect: clean (sharp), photo "
         "(squeezed by JPEG, soft or noisy) or auto: measured",
     )
+    looks: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="mirrored and turned copies that are enlarged as well, the mean of all being "
+        "the result: 8 takes eight times as long, for print",
+    )
     min_long_side: int = Field(1000, ge=1, description="photos smaller than this are enlarged")
     max_scale: int = Field(4, ge=1, le=4, description="largest enlargement; 1: never")
     max_output_pixels: int = Field(100_000_000, ge=1, description="most pixels of a result")
@@ -240,7 +247,7 @@ class UpscaleSettings(Settings):
     photo_blockiness: float = Field(1.1, ge=1, description="blocks of JPEG: character photo")
     photo_noise: float = Field(4.0, ge=0, description="noise (0..255): character photo")
     photo_sharpness: float = Field(0.45, ge=0, le=1, description="softer: character photo")
-    tile: int = Field(512, ge=64, le=4096, description="pixels a side of a tile")
+    tile: int = Field(256, ge=64, le=4096, description="pixels a side of a tile")
     gates: EnlargeGates = EnlargeGates()
 
     @model_validator(mode="after")

@@ -215,7 +215,7 @@ class TestCompare:
         bomb = outcome("rocket-photobomb")
         assert bomb.verdict is Verdict.PUBLISHED
         assert bomb.found == "8,460 pixels marked; 640 x 427, 1000 wanted"
-        assert bomb.done == "inpaint (telea), enlarge x2 (lanczos)"
+        assert bomb.done == "inpaint (telea), enlarge x2 (sr)"
         assert bomb.psnr_after > bomb.psnr_before + 10
         assert bomb.psnr_damage_after > bomb.psnr_damage_before + 20
         assert bomb.psnr_damage_before < bomb.psnr_before  # undiluted

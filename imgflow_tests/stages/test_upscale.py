@@ -36,7 +36,12 @@ def test_a_small_photo_is_enlarged(
     assert outcome.pixels.shape == (SMALL.shape[0] * scale, SMALL.shape[1] * scale, 3)
     (operation,) = outcome.operations
     assert operation.name == "enlarge"
-    assert operation.parameters == {"scale": scale, "character": "clean", "mode": "conservative"}
+    assert operation.parameters == {
+        "scale": scale,
+        "character": "clean",
+        "mode": "conservative",
+        "looks": 1,
+    }
     assert operation.requested_by == "policy"
     assert operation.engine is not None
     assert operation.tile_plan is not None
@@ -160,7 +165,12 @@ def test_a_photo_blown_up_is_enlarged_from_its_real_size(
     reduce, enlarge = outcome.operations
     assert reduce.name == "reduce"
     assert reduce.parameters == {"height": given.shape[0] // 2, "width": 300}
-    assert enlarge.parameters == {"scale": 3, "character": "photo", "mode": "conservative"}
+    assert enlarge.parameters == {
+        "scale": 3,
+        "character": "photo",
+        "mode": "conservative",
+        "looks": 1,
+    }
     assert outcome.pixels.shape[1] == 900
     assert outcome.measures["resolution"] == 0.5
     assert "600 pixels hold the detail of 300" in outcome.notes[0]
@@ -194,6 +204,18 @@ def test_transparent_colours_do_not_leak_when_a_photo_is_reduced(
         assert outcome.pixels is not None, outcome.reason
         results.append(outcome.pixels)
     assert np.array_equal(*results)
+
+
+def test_what_is_opaque_stays_opaque(make_job: MakeJob, picture: MakePicture) -> None:
+    """Whatever an engine makes of a plain white picture."""
+    pixels = np.dstack([SMALL, np.full(SMALL.shape[:2], 255, np.uint8)])
+    pixels[:20, :20, 3] = 0
+    outcome = upscale(picture(pixels), make_job({"upscale": {"min_long_side": 400}}))
+    assert outcome.operations[0].engine.name == "sr"
+    assert outcome.pixels is not None
+    scale = outcome.pixels.shape[0] // SMALL.shape[0]
+    assert (outcome.pixels[22 * scale :, 22 * scale :, 3] == 255).all()
+    assert (outcome.pixels[: 18 * scale, : 18 * scale, 3] == 0).all()
 
 
 # ---- modes, characters, renditions -----------------------------------------------------------
