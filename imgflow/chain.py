@@ -338,6 +338,7 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
         settings=work.stage.settings(job.policy),
         routes=list(job.routes),
         traits=job.manifest.traits().as_dict(),
+        steps=[step.model_dump(mode="json") for step in job.manifest.steps],
         attachments=job.attachments,
         job_id=job.manifest.job_id,
         imgflow_version=__version__,

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from imgflow.errors import StoreError
 from imgflow.lineage.record import ObjectRef, Record, Version
+from imgflow.lineage.seal import SealBroken
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import SUFFIXES, sha256_hex
 
@@ -239,13 +240,13 @@ def _key_of(image: Path) -> str:
 
 
 def _current(path: Path) -> Record | None:
-    """The record of a file, or None. One that is no record is set aside: its version is made
-    again, and a person can look at what became of it."""
+    """The record of a file, or None. One that is no record, or is not as it was written, is set
+    aside: its version is made again, and a person can look at what became of it."""
     try:
         return Record.from_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValidationError:
+    except (ValidationError, SealBroken):
         damaged = path.parent / "history" / f"{_DAMAGED}{path.name}"
         damaged.parent.mkdir(exist_ok=True)
         path.replace(damaged)
