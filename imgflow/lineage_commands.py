@@ -3,14 +3,139 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from imgflow.console import Json, complain, photos, print_json, progress_bar, say
+from imgflow.errors import BadKey, ImgflowError
+from imgflow.home import CATALOG, Home
+
+if TYPE_CHECKING:
+    from imgflow.chain import Line
+    from imgflow.lineage.audit import ImageAudit
+    from imgflow.lineage.query import Query
+    from imgflow.store.keys import ImageKey
+
+Keys = Annotated[list[str] | None, typer.Argument(help="Keys of photos. Default: all.")]
+Model = Annotated[str, typer.Option(help="Only what this engine or model has worked on.")]
+Weights = Annotated[str, typer.Option(help="The same, by the first digits of the weights' hash.")]
+Seed = Annotated[int | None, typer.Option(help="Only what was made with this seed.")]
+Since = Annotated[str, typer.Option(help="Only what was made from this date (2026-11-26) on.")]
+Until = Annotated[str, typer.Option(help="Only what was made before this date.")]
+Route = Annotated[str, typer.Option(help="Only what went by this route of the policy.")]
+Stale = Annotated[
+    bool, typer.Option("--stale", help="Only what policy and engines would now make otherwise.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of `app`."""
-    for command in (schema,):
+    for command in (audit, recall, schema):
         app.command()(command)
+
+
+def audit(
+    keys: Keys = None,
+    model: Model = "",
+    weights: Weights = "",
+    seed: Seed = None,
+    since: Since = "",
+    until: Until = "",
+    route: Route = "",
+    stale: Stale = False,
+    as_json: Json = False,
+) -> None:
+    """Verify records, files and links against each other and Dagster's log; explain single photos.
+
+    With keys: the whole chain of each photo, from its original to the published files. Ends with
+    exit code 1 if anything is not as the records say.
+    """
+    from imgflow.lineage.story import story
+
+    home, question = Home.find(), _query(model, weights, seed, since, until, route)
+    only = _keys(keys, home)
+    matched: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    problems, outdated = [], []
+    for image in _audited(home, only, question, stale=stale, quiet=as_json):
+        counts.update(
+            images=bool(image.records), versions=len(image.records), files=image.files,
+            bytes=image.size, events=image.events,
+        )  # fmt: skip
+        problems += image.problems
+        outdated += [f"{image.key} {each}: {why}" for each, why in image.outdated.items()]
+        if not question.is_empty or stale:
+            matched[image.key] = [
+                str(each) for each, record in image.records.items() if question.matches(record)
+            ]
+        if keys and not as_json:
+            say(f"{image.key}: {'intact' if not image.problems else 'not as recorded'}")
+            for line in story(image.records):
+                say(f"  {line}")
+    if as_json:
+        print_json(
+            {
+                **{name: counts[name] for name in ("images", "versions", "files", "bytes")},
+                "events": counts["events"],
+                "problems": [asdict(each) for each in problems],
+                "outdated": outdated,
+                **({"matched": matched} if not question.is_empty or stale else {}),
+            }
+        )
+    else:
+        if not keys:
+            for key, versions in matched.items():
+                say(f"{key}: {', '.join(versions)}")
+        for why in outdated:
+            say(why, mark="[yellow]outdated[/yellow] ")
+        say(
+            f"{photos(counts['images'])}, {counts['versions']} versions, {counts['files']} files "
+            f"({counts['bytes'] / 1e6:,.0f} MB), {counts['events']} events: "
+            + (f"{len(problems)} problems" if problems else "all as recorded")
+        )
+    for each in problems:
+        complain(each.code, str(each))
+    if problems:
+        raise typer.Exit(1)
+
+
+def recall(
+    keys: Keys = None,
+    model: Model = "",
+    weights: Weights = "",
+    seed: Seed = None,
+    since: Since = "",
+    until: Until = "",
+    route: Route = "",
+    stale: Stale = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which photos.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have Dagster make again what matches; with --stale only what would come out otherwise."""
+    from imgflow.cli import run
+
+    home, question = Home.find(), _query(model, weights, seed, since, until, route)
+    if not keys and question.is_empty and not stale:
+        raise ImgflowError(
+            "recall_of_everything",
+            "this would make the whole catalog again",
+            hint="Name photos, or what they have in common: see imgflow recall --help",
+        )
+    found = list(_matching(home, _keys(keys, home), question, stale=stale))
+    if dry_run or not found:
+        if as_json:
+            print_json({"recalled": found})
+            return
+        for key in found:
+            say(key)
+        say(f"{photos(len(found))} would be made again" if found else "no photo matches")
+        return
+    run([str(key) for key in found], force=not stale, as_json=as_json)
 
 
 def schema() -> None:
@@ -18,3 +143,90 @@ def schema() -> None:
     from imgflow.lineage.schema import record_schema
 
     print(json.dumps(record_schema(), indent=1))
+
+
+# -- which photos ----------------------------------------------------------------------
+
+
+def _keys(given: list[str] | None, home: Home) -> list[ImageKey] | None:
+    """The keys that were typed; None for all. Raises BadKey for one without a record."""
+    from imgflow.store.keys import ImageKey
+
+    if not given:
+        return None
+    found = []
+    for text in given:
+        try:
+            key = ImageKey(text)
+        except BadKey:  # not as keys are written, but perhaps as the file is named
+            key = ImageKey.from_path(text)
+        if not any(home.store.image_files(CATALOG, key.digest)):
+            raise BadKey(
+                "key_unknown",
+                f"there is no record of {text}",
+                hint="A key is a path below the upload folder; `imgflow status` counts the photos",
+            )
+        found.append(key)
+    return found
+
+
+def _query(model: str, weights: str, seed: int | None, since: str, until: str, route: str) -> Query:
+    from imgflow.lineage.query import Query
+
+    return Query(model, weights, seed, _date(since), _date(until), route)
+
+
+def _date(text: str) -> datetime | None:
+    """A date or time as people write it; this machine's time where they name no zone."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError as error:
+        raise ImgflowError(
+            "date_invalid", f"'{text}' is no date", hint="Write 2026-11-26 or 2026-11-26T18:00"
+        ) from error
+
+
+def _audited(
+    home: Home, keys: list[ImageKey] | None, question: Query, *, stale: bool, quiet: bool
+) -> Iterator[ImageAudit]:
+    """The audit of what matches, with a progress bar. A whole catalog, where nothing is asked."""
+    from imgflow.defs.eventlog import event_source
+    from imgflow.lineage.audit import audit as audited
+
+    if not question.is_empty or stale:
+        keys = list(_matching(home, keys, question, stale=stale))
+    with event_source(home) as events, progress_bar(quiet=quiet) as progress:
+        bar = progress.add_task("photos", total=len(keys) if keys is not None else None)
+        for image in audited(home.store, CATALOG, events, keys):
+            progress.advance(bar)
+            yield image
+
+
+def _matching(
+    home: Home, keys: list[ImageKey] | None, question: Query, *, stale: bool
+) -> Iterator[ImageKey]:
+    """The photos that have a version that the question is about."""
+    from imgflow.lineage.audit import read_image
+    from imgflow.store.keys import ImageKey
+
+    line = None
+    if stale:
+        from imgflow.batch import Order
+
+        line = Order(home, run_id="").line()
+    for digest in [key.digest for key in keys] if keys is not None else [None]:
+        for files in home.store.image_files(CATALOG, digest):
+            image = read_image(files, CATALOG)
+            if not image.key or not any(map(question.matches, image.records.values())):
+                continue
+            key = ImageKey(image.key)
+            if line is None or _is_stale(key, line):
+                yield key
+
+
+def _is_stale(key: ImageKey, line: Line) -> bool:
+    from imgflow.refresh import is_stale
+
+    return is_stale(key, line)

@@ -54,7 +54,8 @@ def drop(name: str, data: bytes | None = None) -> Path:
 
 COMMANDS = (
     "demo", "dev", "ingest", "run", "status", "policy", "policy show", "policy check", "doctor",
-    "rescue", "detext", "inpaint", "upscale", "bench", "bench memory", "bench import", "schema",
+    "rescue", "detext", "inpaint", "upscale", "bench", "bench memory", "bench import",
+    "schema", "audit", "recall",
 )  # fmt: skip
 
 

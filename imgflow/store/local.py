@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ from imgflow.errors import StoreError
 from imgflow.lineage.record import ObjectRef, Record, Version
 from imgflow.lineage.seal import SealBroken
 from imgflow.store.keys import ImageKey
-from imgflow.store.store import SUFFIXES, sha256_hex
+from imgflow.store.store import SUFFIXES, ImageFiles, sha256_hex
 
 _DAMAGED = "damaged-"
+_REPLACED = re.compile(rf"({'|'.join(Version)})-([0-9a-f]{{64}})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,39 @@ class LocalStore:
                 version = path.stem.removeprefix(_DAMAGED)
                 yield Damaged(key or _key_of(image), version, str(path))
 
+    def image_files(self, catalog: str, digest: str | None = None) -> Iterator[ImageFiles]:
+        folder = self.root / "records" / catalog
+        if digest is not None:
+            images = [folder / digest]
+        else:
+            images = sorted(folder.iterdir()) if folder.is_dir() else []
+        for image in images:
+            current = {
+                version: data
+                for version in Version
+                if (data := _bytes_of(image / f"{version}.json")) is not None
+            }
+            try:
+                names = sorted(os.listdir(image / "history"))
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
+            replaced = (found for name in names if (found := _REPLACED.fullmatch(name)))
+            if current or names:
+                yield ImageFiles(
+                    digest=image.name,
+                    current=current,
+                    replaced=frozenset((Version(each[1]), each[2]) for each in replaced),
+                    damaged=tuple(name for name in names if name.startswith(_DAMAGED)),
+                )
+
+    def replaced_record(self, catalog: str, digest: str, version: Version, sha256: str) -> bytes:
+        folder = self.root / "records" / catalog / digest / "history"
+        return _read_checked(folder / f"{version}-{sha256}.json", sha256)
+
+    def record_sha256(self, catalog: str, key: ImageKey, version: Version) -> str:
+        data = _bytes_of(self._record_path(catalog, key, version))
+        return "" if data is None else sha256_hex(data)
+
     def _record_path(self, catalog: str, key: ImageKey, version: Version) -> Path:
         return self.root / "records" / catalog / key.digest / f"{version}.json"
 
@@ -150,6 +186,20 @@ class LocalStore:
 
     def published_location(self, catalog: str, path: str) -> str:
         return str(self._published_path(catalog, path))
+
+    def published_sha256(self, catalog: str, path: str) -> str:
+        try:
+            with self._published_path(catalog, path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return ""
+
+    def published_paths(self, catalog: str) -> Iterator[str]:
+        top = self.root / "published" / catalog
+        for folder, _, names in os.walk(top):
+            for name in names:
+                if not name.startswith("."):
+                    yield Path(folder, name).relative_to(top).as_posix()
 
     def _published_path(self, catalog: str, path: str) -> Path:
         return self.root / "published" / catalog / path
@@ -225,6 +275,13 @@ def _read_checked(path: Path, sha256: str) -> bytes:
             hint="Restore it from a backup, or delete it and run the image again",
         )
     return data
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _key_of(image: Path) -> str:
