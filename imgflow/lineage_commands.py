@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from imgflow.chain import Line
     from imgflow.lineage.audit import ImageAudit
     from imgflow.lineage.query import Query
+    from imgflow.lineage.record import Version
     from imgflow.store.keys import ImageKey
 
 Keys = Annotated[list[str] | None, typer.Argument(help="Keys of photos. Default: all.")]
@@ -35,7 +38,7 @@ Stale = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of `app`."""
-    for command in (audit, recall, schema):
+    for command in (audit, recall, replay, schema):
         app.command()(command)
 
 
@@ -52,8 +55,7 @@ def audit(
 ) -> None:
     """Verify records, files and links against each other and Dagster's log; explain single photos.
 
-    With keys: the whole chain of each photo, from its original to the published files. Ends with
-    exit code 1 if anything is not as the records say.
+    With keys: the chain of each photo, from its original to the published files.
     """
     from imgflow.lineage.story import story
 
@@ -136,6 +138,93 @@ def recall(
         say(f"{photos(len(found))} would be made again" if found else "no photo matches")
         return
     run([str(key) for key in found], force=not stale, as_json=as_json)
+
+
+def replay(
+    keys: Keys = None,
+    everything: Annotated[bool, typer.Option("--all", help="The whole catalog.")] = False,
+    version: Annotated[
+        str, typer.Option(help="Compare this version alone (raw, ..., published).")
+    ] = "",
+    to: Annotated[
+        Path | None, typer.Option(help="The folder for what is made. Default: data/replay.")
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Ask remote engines again, which may cost money.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make versions again from the original, by their records alone, and compare the bytes."""
+    from imgflow.pool import cores
+    from imgflow.replay import Replay, Replayed, replay_all, summary
+
+    home = Home.find()
+    if bool(keys) == everything:
+        raise ImgflowError(
+            "replay_of_what", "name the photos, or say --all", hint="See imgflow replay --help"
+        )
+    wanted = list(home.store.image_keys(CATALOG)) if everything else _keys(keys, home) or []
+    order = Replay(
+        archive=home.store.root,
+        catalog=CATALOG,
+        folder=_outside(to or home.root / "replay", home),
+        versions=_versions(version),
+        remote=remote,
+    )
+    found: list[Replayed] = []
+    with progress_bar(quiet=as_json) as progress:
+        bar = progress.add_task("photos", total=len(wanted))
+        for _, versions in replay_all(sorted(wanted), order, workers=cores()):
+            progress.advance(bar)
+            found += versions
+    counts = summary(found)
+    not_same = [each for each in found if each.status != "same"]
+    if as_json:
+        print_json(
+            {
+                **counts,
+                "folder": str(order.folder),
+                "details": [each.as_dict() for each in not_same],
+            }
+        )
+    for each in found if keys and not as_json else not_same:
+        text = f"{each.key} {each.version}: {'; '.join((*each.why, *each.notes)) or 'same bytes'}"
+        if each.psnr is not None:
+            text += f"; PSNR {each.psnr:.2f} dB"
+        if each.status == "same":
+            say(text)
+        else:
+            complain(each.status, text)
+    if not as_json:
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        say(f"{photos(len(wanted))}: {told}. Made in {order.folder}")
+    if not_same or not found:
+        raise typer.Exit(1)
+
+
+def _versions(name: str) -> tuple[Version, ...]:
+    from imgflow.lineage.record import Version
+
+    if not name:
+        return tuple(Version)
+    try:
+        return (Version(name),)
+    except ValueError as error:
+        raise ImgflowError(
+            "version_unknown", f"there is no version '{name}'", hint=f"One of {', '.join(Version)}"
+        ) from error
+
+
+def _outside(folder: Path, home: Home) -> Path:
+    """A folder that is not the store's: nothing of what is kept may be overwritten."""
+    folder = folder.absolute()
+    real = Path(os.path.realpath(folder))
+    for ours in (home.store.root, home.uploads.root):
+        if real.is_relative_to(os.path.realpath(ours)):
+            raise ImgflowError(
+                "replay_inside", f"{folder} is inside of {ours}", hint="Name another folder"
+            )
+    return folder
 
 
 def schema() -> None:

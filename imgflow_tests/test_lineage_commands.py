@@ -106,6 +106,28 @@ def test_a_changed_file_is_named_and_the_exit_code_is_1(home: Home) -> None:
     assert problem["where"].endswith("a.png/web.jpg")
 
 
+def test_replay_of_a_catalog_and_of_one(home: Home) -> None:
+    found = told(imgflow("replay", "--all", "--json"))
+    assert {name: found[name] for name in ("versions", "same", "different", "unavailable")} == {
+        "versions": 10, "same": 10, "different": 0, "unavailable": 0,
+    }  # fmt: skip
+    assert found["details"] == []
+    result = imgflow("replay", "a.png", "--version", "published", "--to", "elsewhere")
+    assert result.exit_code == 0
+    assert "a.png published: same bytes" in result.stdout
+    published = home.root / "store/published" / CATALOG / "a.png/web.jpg"
+    made = Path("elsewhere/published") / CATALOG / "a.png/web.jpg"
+    assert made.read_bytes() == published.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["a.png", "--all"], ["a.png", "--version", "x"], ["--all", "--to", "data/store"]],
+)
+def test_senseless_replays_are_refused(home: Home, options: list[str]) -> None:
+    assert imgflow("replay", *options).exit_code == 1
+
+
 def test_recall_finds_what_a_policy_would_make_otherwise(home: Home) -> None:
     assert imgflow("recall").exit_code == 1  # of everything
     assert told(imgflow("recall", "--stale", "--dry-run", "--json")) == {"recalled": []}

@@ -26,6 +26,7 @@ from imgflow.store.store import ImageFiles, Store, sha256_hex
 
 _CHUNK = 32
 """Images that are asked of the event log at once."""
+_MOST_THREADS = 4
 _MANIFEST = "/manifest"  # among a record's attachments; all others are masks
 _T = TypeVar("_T")
 
@@ -84,7 +85,8 @@ def audit(
         files = (each for key in keys for each in store.image_files(catalog, key.digest))
     running = events.running() if events else ()
     opened = (_Image(each, catalog) for each in files)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # Hashing leaves the interpreter to others: two or three threads keep a disk busy.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
 
         def verifications() -> Iterator[Callable[[], ImageAudit]]:
             for chunk in _chunks(opened, _CHUNK):

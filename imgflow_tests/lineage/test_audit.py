@@ -10,105 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from samples import FakeDetector, Stamped, encoded, photo, stamp
 from told import Told
+from two_photos import SEED, A, B, flip, record, record_path, the_stamp, two_line
 
-from imgflow.chain import Line, rescue
-from imgflow.engines.registry import Engines
+from imgflow.chain import rescue
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.audit import ImageAudit, Problem, audit
-from imgflow.lineage.record import Record, Verdict, Version
+from imgflow.lineage.record import Verdict, Version
 from imgflow.lineage.seal import sealed, unsealed
 from imgflow.lineage.story import story
 from imgflow.refresh import retire
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
-
-SEED = 7
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Told]:
-    """Two photos, made once: one with text removed and a masked region filled, one untouched."""
-    home = Home(tmp_path_factory.mktemp("whole"))
-    stamped = stamp(photo("rocket", 320), at=(195, 8))
-    mask = np.zeros(stamped.pixels.shape[:2], np.uint8)
-    mask[150:160, 20:40] = 255
-    folder = home.uploads.root
-    folder.mkdir(parents=True)
-    (folder / "a.png").write_bytes(encoded(stamped.pixels))
-    (folder / "a.mask.png").write_bytes(encoded(mask))
-    step = {"op": "inpaint", "mask": "a.mask.png", "seed": SEED, "prompt": "a lawn"}
-    (folder / "a.png.json").write_text(json.dumps({"job_id": "j", "steps": [step]}))
-    (folder / "b.jpg").write_bytes(encoded(photo("coffee", 300), "JPEG", quality=95))
-    (folder / "no.jpg").write_bytes(b"<html>")
-    line = _line(home, stamped)
-    told = Told()
-    for key, _ in home.uploads.scan().photos:
-        for passed in rescue(key, line).steps:
-            told.tell(home.store, passed.record)
-    return home, told
-
-
-def _line(home: Home, *stamps: Stamped) -> Line:
-    from samples import FakeEraser
-
-    from imgflow.policy.policy import Policy
-
-    engines = Engines()
-    engines.register_text_detector("rapidocr", lambda: FakeDetector(*stamps))
-    engines.register_eraser("eraser", FakeEraser)
-    policy = Policy.model_validate(
-        {
-            "upscale": {"max_scale": 1, "sharpen_below": 0, "denoise_above": None},
-            "inpaint": {"gates": {"accept_artifacts": True}},
-            "renditions": [
-                {"name": "web", "long_side": 200},
-                {"name": "thumb", "long_side": 60, "format": "webp"},
-            ],
-        }
-    )
-    return Line(
-        catalog=CATALOG,
-        store=home.store,
-        engines=engines,
-        policy=policy,
-        uploads=home.uploads,
-        run_id="run-1",
-    )
-
-
-@pytest.fixture
-def made(whole: tuple[Home, Told], tmp_path: Path) -> tuple[Home, Told]:
-    """The same in a folder of the test's own."""
-    home, told = whole
-    shutil.copytree(home.root, tmp_path / "data")
-    return Home(tmp_path / "data"), Told(list(told.events))
-
-
-@pytest.fixture
-def home(made: tuple[Home, Told]) -> Home:
-    return made[0]
-
-
-@pytest.fixture
-def told(made: tuple[Home, Told]) -> Told:
-    return made[1]
-
-
-A, B = ImageKey("a.png"), ImageKey("b.jpg")
-
-
-def record(home: Home, version: Version, key: ImageKey = A) -> Record:
-    found = home.store.get_record(CATALOG, key, version)
-    assert found is not None
-    return found
-
-
-def record_path(home: Home, version: Version, key: ImageKey = A) -> Path:
-    return home.root / "store/records" / CATALOG / key.digest / f"{version}.json"
 
 
 def problems(home: Home, events: Told | None, *keys: ImageKey) -> list[Problem]:
@@ -118,12 +32,6 @@ def problems(home: Home, events: Told | None, *keys: ImageKey) -> list[Problem]:
 
 def codes(home: Home, events: Told | None) -> set[tuple[str, str, str]]:
     return {(each.code, each.key, each.version) for each in problems(home, events)}
-
-
-def flip(path: Path, at: int = -20) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 0x10
-    path.write_bytes(bytes(data))
 
 
 def test_what_nobody_touched_is_as_recorded(home: Home, told: Told) -> None:
@@ -359,7 +267,7 @@ def test_an_event_of_which_there_is_no_record(home: Home, told: Told) -> None:
 def test_an_earlier_making_put_back_is_found(home: Home, told: Told) -> None:
     path = record_path(home, Version.UPSCALED)
     old = path.read_bytes()
-    line = _line(home, stamp(photo("rocket", 320), at=(195, 8)))
+    line = two_line(home, the_stamp())
     for step in rescue(A, line, force=True).steps:
         told.tell(home.store, step.record)
     assert codes(home, told) == set()
@@ -385,7 +293,7 @@ def test_events_of_an_earlier_imgflow_say_the_data_version_alone(home: Home, tol
 
 
 def test_a_changed_history_is_found(home: Home, told: Told) -> None:
-    rescue(A, _line(home, stamp(photo("rocket", 320), at=(195, 8))), force=True)
+    rescue(A, two_line(home, the_stamp()), force=True)
     (path,) = (record_path(home, Version.UPSCALED).parent / "history").glob("upscaled-*")
     flip(path, 50)
     assert ("record_changed", "a.png", "upscaled") in codes(home, None)
@@ -396,7 +304,7 @@ def test_a_changed_history_is_found(home: Home, told: Told) -> None:
 
 def test_a_version_made_from_an_earlier_one_is_outdated_and_no_damage(home: Home) -> None:
     """As after a run that was killed between two versions."""
-    line = _line(home)
+    line = two_line(home)
     detext = line.policy.detext.model_copy(update={"text": "none"})
     line = replace(line, policy=line.policy.model_copy(update={"detext": detext}))
     rescue(A, line, [Version.RAW, Version.DETEXTED])
@@ -408,7 +316,7 @@ def test_a_version_made_from_an_earlier_one_is_outdated_and_no_damage(home: Home
 
 def test_a_photo_that_is_refused_later_keeps_what_was_published(home: Home) -> None:
     (home.uploads.root / "b.jpg").write_bytes(b"<html>")
-    rescue(B, _line(home))
+    rescue(B, two_line(home))
     (image,) = audit(home.store, CATALOG, None, [B])
     assert image.problems == []
     assert list(image.outdated) == [Version.DETEXTED]
