@@ -55,6 +55,15 @@ class Home:
         """What the sensor and the refresh remember. A cache: it can be deleted at any time."""
         return self.root / "sensor"
 
+    @property
+    def catalog_table(self) -> Path:
+        """The lineage table of the whole catalog."""
+        return self.root / "reports" / "catalog.parquet"
+
+    @property
+    def quality_report(self) -> Path:
+        return self.root / "reports" / "quality.html"
+
     def catalog_changed_within(self, seconds: float) -> bool:
         """Whether catalog.csv was written so shortly ago that it may not be whole."""
         try:

@@ -15,6 +15,7 @@ import typer
 
 from imgflow.console import Json, complain, photos, print_json, progress_bar, say
 from imgflow.errors import BadKey, ImgflowError
+from imgflow.files import printable
 from imgflow.home import CATALOG, Home
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from imgflow.lineage.query import Query
     from imgflow.lineage.record import Version
     from imgflow.store.keys import ImageKey
+
+_EXAMPLES = 10
 
 Keys = Annotated[list[str] | None, typer.Argument(help="Keys of photos. Default: all.")]
 Model = Annotated[str, typer.Option(help="Only what this engine or model has worked on.")]
@@ -38,7 +41,7 @@ Stale = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of `app`."""
-    for command in (audit, recall, replay, schema):
+    for command in (audit, recall, replay, whoami, report, gc, schema):
         app.command()(command)
 
 
@@ -66,7 +69,7 @@ def audit(
     problems, outdated = [], []
     for image in _audited(home, only, question, stale=stale, quiet=as_json):
         counts.update(
-            images=bool(image.records), versions=len(image.records), files=image.files,
+            images=int(bool(image.records)), versions=len(image.records), files=image.files,
             bytes=image.size, events=image.events,
         )  # fmt: skip
         problems += image.problems
@@ -202,6 +205,64 @@ def replay(
         raise typer.Exit(1)
 
 
+def whoami(
+    file: Annotated[Path, typer.Argument(help="A published file, under whatever name.")],
+    as_json: Json = False,
+) -> None:
+    """Find the record of a file: which photo it is, and what was done to it with which model."""
+    from imgflow.imaging.credentials import credentials_of
+    from imgflow.imaging.decode import read_photo_bytes
+    from imgflow.lineage.audit import read_image
+    from imgflow.lineage.story import story
+    from imgflow.lineage.whoami import identify
+    from imgflow.store.keys import ImageKey
+
+    home = Home.find()
+    data = read_photo_bytes(file)
+    found = identify(data, home.store, CATALOG)
+    signed = credentials_of(data)
+    record = found.record
+    if as_json:
+        print_json(
+            {
+                "match": found.match,
+                "sha256": found.sha256,
+                "key": record.key if record else "",
+                "rendition": found.rendition.name if found.rendition else "",
+                "current": found.is_current,
+                "record": record.model_dump(mode="json") if record else None,
+                "states": asdict(found.states) if found.states else None,
+                "credentials": asdict(signed) if signed else None,
+            }
+        )
+    else:
+        say(_MATCHES[found.match].format(key=record.key if record else "", file=printable(file)))
+        if record is not None and not found.is_current:
+            say("That version has been replaced since.")
+        if record is not None:
+            records = {record.version: record}
+            for files in home.store.image_files(CATALOG, ImageKey(record.key).digest):
+                image = read_image(files, CATALOG)
+                records = image.records if found.is_current else records
+            for text in story(records):
+                say(f"  {text}")
+        elif found.states is not None:
+            say(f"  It states: {asdict(found.states)}")
+        if signed is not None:
+            told = ", ".join(filter(None, (f"signed by {signed.signer}", *signed.problems)))
+            say(f"content credentials: {signed.state}, {told}")
+    if found.match == "none":
+        raise typer.Exit(1)
+
+
+_MATCHES = {
+    "published": "{key}: published from here, byte for byte",
+    "original": "{key}: this is the archived original",
+    "stated": "{key}: as its XMP says; the bytes are not those that were published",
+    "none": "{file}: no record of this file",
+}
+
+
 def _versions(name: str) -> tuple[Version, ...]:
     from imgflow.lineage.record import Version
 
@@ -225,6 +286,72 @@ def _outside(folder: Path, home: Home) -> Path:
                 "replay_inside", f"{folder} is inside of {ours}", hint="Name another folder"
             )
     return folder
+
+
+def report(as_json: Json = False) -> None:
+    """Bring the lineage table and the quality report up to date, as Dagster does every hour."""
+    from imgflow.reports.page import write_report
+    from imgflow.reports.table import rebuild
+
+    home = Home.find()
+    table = rebuild(home.store, CATALOG, home.catalog_table)
+    made = write_report(home.store, CATALOG, table.path, home.quality_report)
+    if as_json:
+        print_json(
+            {
+                "photos": table.images,
+                "rows": table.rows,
+                "read": table.read,
+                "unreadable": table.unreadable,
+                "published_without_a_person": round(made.figures.automatic, 4),
+                "table": str(table.path),
+                "report": str(made.path),
+            }
+        )
+        return
+    say(f"{photos(table.images)}, {table.rows} versions, {table.read} of them read anew")
+    say(f"Table:  {table.path}")
+    say(f"Report: {made.path.absolute().as_uri()}")
+
+
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Drop them; without it: say which.")] = (
+        False
+    ),
+    history_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Also what only records name that were replaced so long ago."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Drop objects that no record names; never originals. Safe while the line runs."""
+    from imgflow.retention import drop, find_waste
+
+    store = Home.find().store
+    waste = find_waste(store, history_days=history_days)
+    gone = list(drop(store, waste)) if delete else []
+    size = sum(each.size for each in (gone if delete else waste.objects))
+    if as_json:
+        print_json(
+            {
+                "unnamed": len(waste.objects),
+                "young": waste.young,
+                "kept": waste.kept,
+                "dropped": len(gone),
+                "bytes": size,
+            }
+        )
+    elif delete:
+        say(f"{len(gone)} objects dropped, {size / 1e6:,.1f} MB; {waste.kept} kept")
+    else:
+        for each in waste.objects[:_EXAMPLES]:
+            say(str(each.path))
+        more = "" if len(waste.objects) <= _EXAMPLES else ", the first of them above"
+        say(
+            f"{len(waste.objects)} objects of {size / 1e6:,.1f} MB that no record names{more}; "
+            f"{waste.young} younger than a day, {waste.kept} kept"
+            + (". imgflow gc --delete drops them" if waste.objects else "")
+        )
 
 
 def schema() -> None:

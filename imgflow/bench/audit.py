@@ -35,13 +35,14 @@ from imgflow.store.store import sha256_hex
 
 _MODELS = 2  # photos that are really made, one of them with text
 _TIMES = 5  # that a single image is asked for
-# The command itself, and what memory its process had needed at most, in kB, as its last line.
+# The command itself; as its last line its processor seconds, and what memory its process had
+# needed at most, in kB.
 _COMMAND = """
-import atexit, sys
+import atexit, sys, time
 def told():
     for line in open("/proc/self/status"):
         if line.startswith("VmHWM"):
-            print(line.split()[1], file=sys.stderr)
+            print(time.process_time(), line.split()[1], file=sys.stderr)
 atexit.register(told)
 from imgflow.cli import main
 main()
@@ -60,6 +61,7 @@ class AuditRun:
     events: int
     problems: int
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
 
@@ -209,6 +211,7 @@ def _audit(what: str, home: Home, *keys: str) -> AuditRun:
     )
     seconds = time.perf_counter() - started
     found = json.loads(done.stdout)
+    cpu_seconds, peak_kb = done.stderr.split()[-2:]
     return AuditRun(
         what=what,
         images=found["images"],
@@ -218,7 +221,8 @@ def _audit(what: str, home: Home, *keys: str) -> AuditRun:
         events=found["events"],
         problems=len(found["problems"]),
         seconds=seconds,
-        peak_mb=int(done.stderr.split()[-1]) / 1024,
+        cpu_seconds=float(cpu_seconds),
+        peak_mb=int(peak_kb) / 1024,
     )
 
 

@@ -300,7 +300,8 @@ def audit(
 
     with Console(stderr=True).status("") as status:
         runs = bench_audit(images, many, status.update)
-    table = Table("audit", "images", "records", "files", "GB", "events", "seconds", "peak MB")
+    titles = ("images", "records", "files", "GB", "events", "seconds", "processor s", "peak MB")
+    table = Table("audit", *titles)
     for run in runs:
         counts = (run.images, run.records, run.files)
         table.add_row(
@@ -309,6 +310,7 @@ def audit(
             f"{run.gigabytes:.2f}",
             f"{run.events:,}",
             f"{run.seconds:.2f}",
+            f"{run.cpu_seconds:.2f}",
             f"{run.peak_mb:.0f}",
         )
     out.print(table)

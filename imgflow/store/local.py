@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,28 @@ class Damaged:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectFile:
+    """An object as a file. changed: when it was last put, Unix time."""
+
+    path: Path
+    sha256: str
+    size: int
+    changed: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordText:
+    """A record's file. changed: when it was written, Unix time. replaced: it is in the history.
+    aside: it was damaged and set aside."""
+
+    path: Path
+    text: bytes
+    changed: float
+    replaced: bool
+    aside: bool
+
+
 class LocalStore:
     """Folder layout below `root`::
 
@@ -65,7 +89,11 @@ class LocalStore:
 
     def put_object(self, data: bytes, media_type: str) -> str:
         sha256 = sha256_hex(data)
-        self._write_once(self._object_path(sha256, media_type), data)
+        path = self._object_path(sha256, media_type)
+        with self._locked(exclusive=False):
+            self._write_once(path, data)
+            with suppress(FileNotFoundError):
+                os.utime(path)  # young again: a record is about to name it
         return sha256
 
     def read(self, ref: ObjectRef) -> bytes:
@@ -91,7 +119,69 @@ class LocalStore:
     def _object_path(self, sha256: str, media_type: str) -> Path:
         return self.root / "objects" / sha256[:2] / (sha256 + SUFFIXES[media_type])
 
+    def object_files(self) -> Iterator[ObjectFile]:
+        """All objects, whoever names them. Originals are none."""
+        for folder in sorted((self.root / "objects").glob("*/")):
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda each: each.name):
+                    if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        sha256 = entry.name.partition(".")[0]
+                        yield ObjectFile(Path(entry.path), sha256, found.st_size, found.st_mtime)
+
+    def drop_object(self, file: ObjectFile, older_than: float) -> bool:
+        """Delete an object unless it was put again since `older_than` (Unix time).
+
+        While somebody puts an object, nothing is dropped. Raises StoreError.
+        """
+        with self._locked(exclusive=True):
+            try:
+                if file.path.stat().st_mtime >= older_than:
+                    return False
+                file.path.unlink()
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise _store_error(file.path, error) from error
+        return True
+
+    @contextmanager
+    def _locked(self, *, exclusive: bool) -> Iterator[None]:
+        """Of those who put objects and those who drop some, only one kind is at work."""
+        path = self.root / ".objects.lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except OSError as error:
+            raise _store_error(path, error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            except OSError as error:
+                # Some network drives have no locks. Writing goes on; nothing is dropped there.
+                if exclusive:
+                    raise _store_error(path, error) from error
+            yield
+
     # -- records -----------------------------------------------------------------------
+
+    def catalogs(self) -> list[str]:
+        """The names of all catalogs that have records."""
+        folder = self.root / "records"
+        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+
+    def record_texts(self) -> Iterator[RecordText]:
+        """The files of all records of all catalogs: current, replaced and set aside."""
+        for catalog in self.catalogs():
+            for image in sorted((self.root / "records" / catalog).glob("*/")):
+                for path in (*sorted(image.glob("*.json")), *sorted(image.glob("history/*.json"))):
+                    try:
+                        text, changed = path.read_bytes(), path.stat().st_mtime
+                    except FileNotFoundError:  # replaced in this moment: it is in the history
+                        continue
+                    aside = path.name.startswith(_DAMAGED)
+                    replaced = path.parent.name == "history" and not aside
+                    yield RecordText(path, text, changed, replaced, aside)
 
     def put_record(self, record: Record) -> None:
         path = self._record_path(record.catalog, ImageKey(record.key), record.version)
@@ -160,6 +250,16 @@ class LocalStore:
                     replaced=frozenset((Version(each[1]), each[2]) for each in replaced),
                     damaged=tuple(name for name in names if name.startswith(_DAMAGED)),
                 )
+
+    def record_stamps(self, catalog: str) -> Iterator[tuple[str, Version, str]]:
+        folder = self.root / "records" / catalog
+        for digest in sorted(os.listdir(folder)) if folder.is_dir() else ():
+            for version in Version:
+                try:
+                    found = (folder / digest / f"{version}.json").stat()
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                yield digest, version, f"{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
 
     def replaced_record(self, catalog: str, digest: str, version: Version, sha256: str) -> bytes:
         folder = self.root / "records" / catalog / digest / "history"

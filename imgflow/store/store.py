@@ -74,6 +74,10 @@ class Store(Protocol):
 
         Nothing is set aside. An image without any has none."""
 
+    def record_stamps(self, catalog: str) -> Iterator[tuple[str, Version, str]]:
+        """Digest of the key, version, and what tells whether a record's file has been replaced,
+        of all current records."""
+
     def replaced_record(self, catalog: str, digest: str, version: Version, sha256: str) -> bytes:
         """A record of the history, checked against its hash."""
 
