@@ -63,7 +63,7 @@ def audit(
     from imgflow.lineage.story import story
 
     home, question = Home.find(), _query(model, weights, seed, since, until, route)
-    only = _keys(keys, home)
+    only, asked = _keys(keys, home), stale or not question.is_empty
     matched: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     problems, outdated = [], []
@@ -74,7 +74,7 @@ def audit(
         )  # fmt: skip
         problems += image.problems
         outdated += [f"{image.key} {each}: {why}" for each, why in image.outdated.items()]
-        if not question.is_empty or stale:
+        if asked:
             matched[image.key] = [
                 str(each) for each, record in image.records.items() if question.matches(record)
             ]
@@ -89,9 +89,11 @@ def audit(
                 "events": counts["events"],
                 "problems": [asdict(each) for each in problems],
                 "outdated": outdated,
-                **({"matched": matched} if not question.is_empty or stale else {}),
+                **({"matched": matched} if asked else {}),
             }
         )
+    elif not keys and not counts["images"]:
+        say("no photo matches" if asked else "there is no record yet")
     else:
         if not keys:
             for key, versions in matched.items():

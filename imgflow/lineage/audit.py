@@ -346,7 +346,12 @@ class _Verification:
 
     def _published(self, record: Record, path: str, wanted: str) -> None:
         where = self._store.published_location(record.catalog, path)
-        found = self._store.published_sha256(record.catalog, path)
+        try:
+            found = self._store.published_sha256(record.catalog, path)
+        except OSError as error:
+            told = f"the published file cannot be read: {error.strerror}"
+            self._problem("published_unreadable", told, record.version, where)
+            return
         self._found.files += bool(found)
         if not found:
             self._problem("published_missing", "the published file is gone", record.version, where)
