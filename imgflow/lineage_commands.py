@@ -92,7 +92,7 @@ def audit(
                 **({"matched": matched} if asked else {}),
             }
         )
-    elif not keys and not counts["images"]:
+    elif not keys and not counts["images"] and not problems:
         say("no photo matches" if asked else "there is no record yet")
     else:
         if not keys:
