@@ -338,6 +338,7 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
         settings=work.stage.settings(job.policy),
         routes=list(job.routes),
         traits=job.manifest.traits().as_dict(),
+        steps=[step.model_dump(mode="json") for step in job.manifest.steps],
         attachments=job.attachments,
         job_id=job.manifest.job_id,
         imgflow_version=__version__,
@@ -447,7 +448,33 @@ def _job(intake: Intake, line: Line) -> Job:
 def _informed(job: Job, record: Record) -> Job:
     """The job with what a finished version has told."""
     known = job.known_hashes | ({record.output.sha256} if record.output else set())
-    return replace(job, rights=Rights(**record.rights), known_hashes=known)
+    return replace(
+        job,
+        rights=Rights(**record.rights),
+        known_hashes=known,
+        earlier=(*job.earlier, record),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """A version made once more, of which nothing is recorded. output, rejected: its objects."""
+
+    outcome: Outcome
+    output: ObjectRef | None
+    rejected: ObjectRef | None
+    picture: Picture | None
+
+
+def remake(version: Version, picture: Picture, job: Job) -> Remade:
+    """What a stage makes of a picture, with its objects in the job's store.
+
+    Raises what the stage raises.
+    """
+    outcome = STAGES[version].run(picture, job)
+    rejected = None if outcome.rejected is None else _put_pixels(outcome.rejected, job.store)
+    output, made = _output(outcome, picture, job.store)
+    return Remade(outcome, output, rejected, made)
 
 
 def _identify(work: _Work) -> None:

@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
 from imgflow.bench.commands import app as bench_app
+from imgflow.console import AS_JSON as _AS_JSON
+from imgflow.console import Json, err, out
+from imgflow.console import complain as _complain
+from imgflow.console import photos as _photos
+from imgflow.console import print_json as _print_json
+from imgflow.console import progress_bar as _progress
+from imgflow.console import say as _say
 from imgflow.errors import BadKey, BadMask, BadPhoto, EngineUnavailable, ImgflowError
 from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
+from imgflow.lineage_commands import add_to as _add_lineage_commands
 
 if TYPE_CHECKING:
     from imgflow.chain import Passage
@@ -31,8 +37,6 @@ if TYPE_CHECKING:
     from imgflow.policy.manifest import Manifest
     from imgflow.policy.policy import Policy, Route, Traits
     from imgflow.store.keys import ImageKey
-
-_AS_JSON = "imgflow.as_json"
 
 
 class _Commands(TyperGroup):
@@ -53,11 +57,6 @@ class _Commands(TyperGroup):
         raise typer.Exit(1)
 
 
-def _remember_json(ctx: typer.Context, value: bool) -> bool:
-    ctx.meta[_AS_JSON] = value  # shared with the group, which tells of errors
-    return value
-
-
 app = typer.Typer(
     cls=_Commands,
     help="Rescue catalog photos: text off, holes filled, enlarged, checked, published, explained.",
@@ -69,16 +68,8 @@ app = typer.Typer(
 policy_app = typer.Typer(help="The policy: what is repaired, with what, within which limits.")
 app.add_typer(policy_app, name="policy", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+_add_lineage_commands(app)
 
-out = Console()
-err = Console(stderr=True)
-
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json", help="Print one line of JSON on stdout, and no more.", callback=_remember_json
-    ),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Source = Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")]
 Target = Annotated[Path, typer.Argument(help="The file or folder to write.")]
@@ -556,32 +547,3 @@ def _stopped(passage: Passage) -> str:
     if reason is not None and reason.hint:
         text = f"{text}. {reason.hint}"
     return f"{passage.key} at {passage.last.version}: {text}"
-
-
-def _photos(count: int) -> str:
-    return "1 photo" if count == 1 else f"{count} photos"
-
-
-def _say(text: str, *, mark: str = "", to: Console | None = None) -> None:
-    """One line, never wrapped: a name that is cut in two cannot be copied."""
-    (to or out).print(mark + escape(text), soft_wrap=True, highlight=False)
-
-
-def _complain(mark: str, text: str) -> None:
-    _say(text, mark=f"[red]{mark}[/red] ", to=err)
-
-
-def _progress(*, quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        disable=quiet or not err.is_terminal,
-        transient=True,
-    )
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))

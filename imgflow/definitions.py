@@ -14,6 +14,12 @@ from imgflow.alerts import Webhook  # noqa: E402
 from imgflow.defs.alerts import quarantine_rate_alert, run_failure_alert  # noqa: E402
 from imgflow.defs.assets import rescue, with_code_versions  # noqa: E402
 from imgflow.defs.jobs import rescue_job  # noqa: E402
+from imgflow.defs.reports import (  # noqa: E402
+    catalog,
+    quality_report,
+    reports_job,
+    reports_schedule,
+)
 from imgflow.defs.resources import HomeResource, Progress  # noqa: E402
 from imgflow.defs.schedules import catalog_refresh  # noqa: E402
 from imgflow.defs.sensors import upload_sensor  # noqa: E402
@@ -23,10 +29,10 @@ def line_definitions(root: str = "", progress: Progress | None = None) -> dg.Def
     """All definitions. root: the installation's folder; empty: where Home.find() finds it."""
     home = HomeResource(root=root)
     return dg.Definitions(
-        assets=[with_code_versions(rescue, home.home())],
-        jobs=[rescue_job],
+        assets=[with_code_versions(rescue, home.home()), catalog, quality_report],
+        jobs=[rescue_job, reports_job],
         sensors=[upload_sensor, run_failure_alert, quarantine_rate_alert],
-        schedules=[catalog_refresh],
+        schedules=[catalog_refresh, reports_schedule],
         resources={"home": home, "progress": progress or Progress(), "alerts": Webhook()},
         # Of backfills and runs from the UI too. The op has a worker pool of its own: a process
         # for its one step would only cost its start, seconds in every run.

@@ -6,11 +6,14 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imgflow.policy.catalog import Catalog, load_catalog
-from imgflow.policy.policy import Policy, load_policy
 from imgflow.store.keys import Uploads
 from imgflow.store.local import LocalStore
+
+if TYPE_CHECKING:  # numpy comes with them, and commands that only read records are quick without
+    from imgflow.policy.catalog import Catalog
+    from imgflow.policy.policy import Policy
 
 CATALOG = "main"
 
@@ -52,6 +55,15 @@ class Home:
         """What the sensor and the refresh remember. A cache: it can be deleted at any time."""
         return self.root / "sensor"
 
+    @property
+    def catalog_table(self) -> Path:
+        """The lineage table of the whole catalog."""
+        return self.root / "reports" / "catalog.parquet"
+
+    @property
+    def quality_report(self) -> Path:
+        return self.root / "reports" / "quality.html"
+
     def catalog_changed_within(self, seconds: float) -> bool:
         """Whether catalog.csv was written so shortly ago that it may not be whole."""
         try:
@@ -62,8 +74,12 @@ class Home:
 
     def catalog(self) -> Catalog:
         """What catalog.csv says of the photos; empty without one. Raises BadCatalog."""
+        from imgflow.policy.catalog import load_catalog
+
         return load_catalog(self.catalog_file)
 
     def policy(self) -> Policy:
         """The policy in force: of policy.yaml, or the defaults without one. Raises BadPolicy."""
+        from imgflow.policy.policy import load_policy
+
         return load_policy(self.policy_file if self.policy_file.exists() else None)

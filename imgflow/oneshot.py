@@ -20,6 +20,8 @@ from imgflow.files import printable, replacing
 from imgflow.imaging.decode import read_photo_bytes
 from imgflow.imaging.encode import RenditionFormat, encode_rendition
 from imgflow.imaging.photo import Rights
+from imgflow.imaging.xmp import xmp_packet
+from imgflow.lineage.provenance import provenance_of
 from imgflow.lineage.record import Record, Version
 from imgflow.policy.manifest import Manifest
 from imgflow.policy.policy import Policy
@@ -208,13 +210,15 @@ def _write(errand: Errand, task: Task, passage: Passage, store: LocalStore) -> R
             shutil.copyfile(errand.source, partial)
         return Result(errand.source, "copied", records)
     pixels = Picture(store, last.output).pixels
+    rights = Rights(**last.rights)
     data = encode_rendition(
         pixels,
         format=format,
         quality=_QUALITY,
         dpi=None,
         background=(255, 255, 255),
-        rights=Rights(**last.rights),
+        rights=rights,
+        xmp=xmp_packet(rights, provenance_of(records, rights.source_type)),
     )
     with replacing(errand.target) as partial:
         partial.write_bytes(data)

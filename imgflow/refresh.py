@@ -176,6 +176,19 @@ def retire(key: ImageKey, home: Home, run_id: str = "refresh") -> Record | None:
     return retired
 
 
+def is_stale(key: ImageKey, line: Line) -> bool:
+    """Whether policy and engines would now make a version otherwise, or its files are gone.
+
+    By the records alone: what lies in the upload folder is not looked at. Photos that wait for a
+    person are not stale. Raises StoreError.
+    """
+    raw = line.store.get_record(CATALOG, key, Version.RAW)
+    if raw is None or raw.verdict.stops:
+        return False
+    found = unmade(key, line, intake=_recorded(key, raw, line.store))
+    return found is not None and found.why in ("changed", "missing")
+
+
 def _retirable(key: ImageKey, store: Store) -> Record | None:
     """The record that a retirement replaces: of the published version, or of the last one."""
     records = [store.get_record(CATALOG, key, version) for version in reversed(Version)]

@@ -55,6 +55,7 @@ def drop(name: str, data: bytes | None = None) -> Path:
 COMMANDS = (
     "demo", "dev", "ingest", "run", "status", "policy", "policy show", "policy check", "doctor",
     "rescue", "detext", "inpaint", "upscale", "bench", "bench memory", "bench import",
+    "schema", "audit", "recall", "replay", "whoami", "report", "gc",
 )  # fmt: skip
 
 

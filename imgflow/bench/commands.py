@@ -284,3 +284,38 @@ def upscale(
         print(json.dumps(figures))
     if found.lost:
         raise typer.Exit(1)
+
+
+@app.command()
+def audit(
+    images: Annotated[int, typer.Option(min=5, help="Photos of the catalog.")] = 1000,
+    many: Annotated[
+        int, typer.Option(min=1000, help="Records of the catalog that memory is measured on.")
+    ] = 20_000,
+    as_json: Json = False,
+) -> None:
+    """Seconds and memory of `imgflow audit`, for a catalog and for one photo of it."""
+    from imgflow.bench.audit import as_json as line
+    from imgflow.bench.audit import bench_audit
+
+    with Console(stderr=True).status("") as status:
+        runs = bench_audit(images, many, status.update)
+    titles = ("images", "records", "files", "GB", "events", "seconds", "processor s", "peak MB")
+    table = Table("audit", *titles)
+    for run in runs:
+        counts = (run.images, run.records, run.files)
+        table.add_row(
+            run.what,
+            *(f"{count:,}" for count in counts),
+            f"{run.gigabytes:.2f}",
+            f"{run.events:,}",
+            f"{run.seconds:.2f}",
+            f"{run.cpu_seconds:.2f}",
+            f"{run.peak_mb:.0f}",
+        )
+    out.print(table)
+    if as_json:
+        print(json.dumps(line(runs)))
+    if any(run.problems for run in runs):
+        out.print("problems were found where there are none")
+        raise typer.Exit(1)

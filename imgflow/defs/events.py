@@ -13,7 +13,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from imgflow.defs.checks import CHECKS, check_result
+from imgflow.defs.eventlog import RECORD_TAG
+from imgflow.lineage.events import RECORD_DIGITS
 from imgflow.lineage.record import Record, Version
+from imgflow.store.keys import ImageKey
 from imgflow.store.store import Store
 
 
@@ -54,13 +57,17 @@ def materialization(
     """The event for a version that was made, or found made.
 
     Dagster tells stale versions by the tags: what each input was, which event said so, and the
-    asset's code version. A record has the code version of its image's own route instead.
+    asset's code version. A record has the code version of its image's own route instead. One more
+    tag says which record the event is of: the audit holds the two against each other.
     """
     tags = {
         "dagster/data_version": record.data_version,
         "dagster/data_version_is_user_provided": "true",
         "dagster/code_version": code_version,
     }
+    sha256 = store.record_sha256(record.catalog, ImageKey(record.key), record.version)
+    if sha256:
+        tags[RECORD_TAG] = sha256[:RECORD_DIGITS]
     for version, stored in upstream.items():
         tags[f"dagster/input_data_version/{version}"] = stored.data_version
         tags[f"dagster/input_event_pointer/{version}"] = str(stored.target.storage_id)

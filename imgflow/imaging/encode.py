@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from imgflow.errors import BadMask, BadPhoto
 from imgflow.imaging.colour import flatten, luma, to_uint8
@@ -103,6 +104,7 @@ def encode_rendition(
     rights: Rights,
     progressive: bool = True,
     lossless: bool = False,
+    xmp: bytes = b"",
 ) -> bytes:
     """A deliverable file of (H, W, 3|4) pixels: 8-bit sRGB with its ICC profile, deterministic.
 
@@ -114,6 +116,7 @@ def encode_rendition(
     progressive: JPEG only.
     lossless: WebP; colours that alpha hides altogether are not kept. PNG always is. JPEG and this
     AVIF encoder, which stores colour as luma and chroma, never are.
+    xmp: a packet; empty for none. A JPEG holds at most 65,502 bytes of it.
 
     Raises ValueError for an unknown format, a quality out of range or what cannot be lossless.
     """
@@ -156,6 +159,11 @@ def encode_rendition(
         _add_resolution(exif, dpi)
     if len(exif):
         options["exif"] = exif
+    if xmp and format == "png":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    elif xmp:
+        options["xmp"] = xmp
     file = io.BytesIO()
     Image.fromarray(to_uint8(pixels)).save(
         file, format.upper(), icc_profile=_srgb_profile(), **options

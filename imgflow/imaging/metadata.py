@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 from PIL import ExifTags, ImageFile, IptcImagePlugin
 
 from imgflow.imaging.photo import Rights
+from imgflow.imaging.xmp import (
+    DC,
+    PHOTOSHOP,
+    RDF,
+    field_texts,
+    packet_of,
+    parse_packet,
+    source_type_of,
+)
 
 _LONGEST_TEXT = 1000
-_LARGEST_XMP = 4 << 20
-
-_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-_DC = "{http://purl.org/dc/elements/1.1/}"
-_PHOTOSHOP = "{http://ns.adobe.com/photoshop/1.0/}"
 
 
 def read_orientation(image: ImageFile.ImageFile, notes: list[str]) -> int:
@@ -85,27 +88,16 @@ def _from_iptc(image: ImageFile.ImageFile) -> dict[str, str]:
 
 
 def _from_xmp(image: ImageFile.ImageFile) -> dict[str, str]:
-    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    if isinstance(packet, str):
-        packet = packet.encode("utf-8")
-    packet = packet.strip(b"\x00 \r\n\t")
-    if not packet:
-        return {}
-    # No honest packet declares entities; a hostile one expands them to gigabytes.
-    if len(packet) > _LARGEST_XMP or b"<!" in packet.replace(b"<!--", b""):
-        raise ValueError("not a plain XMP packet")
+    root = parse_packet(packet_of(image.info))
     found: dict[str, str] = {}
-    root = ElementTree.fromstring(packet)  # noqa: S314 - declares no entities, see above
-    for description in root.iter(f"{_RDF}Description"):
+    for description in root.iter(f"{RDF}Description") if root is not None else ():
         for field, tag in (
-            ("copyright", f"{_DC}rights"),
-            ("creator", f"{_DC}creator"),
-            ("credit", f"{_PHOTOSHOP}Credit"),
+            ("copyright", f"{DC}rights"),
+            ("creator", f"{DC}creator"),
+            ("credit", f"{PHOTOSHOP}Credit"),
         ):
-            element = description.find(tag)
-            if element is not None:
-                items = [item.text or "" for item in element.iter(f"{_RDF}li")]
-                found[field] = ", ".join(items) if items else (element.text or "")
-            elif tag in description.attrib:
-                found[field] = description.attrib[tag]
+            if texts := field_texts(description, tag):
+                found[field] = ", ".join(texts)
+        if source_type := source_type_of(description):
+            found["source_type"] = source_type
     return found

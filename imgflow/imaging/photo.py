@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Who owns the photo, as its EXIF, IPTC or XMP say. Empty where they say nothing."""
+    """Who owns the photo, as its EXIF, IPTC or XMP say. Empty where they say nothing.
+
+    source_type: how it came to be, as a term of IPTC's DigitalSourceType.
+    """
 
     copyright: str = ""
     creator: str = ""
     credit: str = ""
+    source_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,9 +24,23 @@ _LIBRARIES = (
 _INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "sse4_2")
 
 
-@lru_cache(maxsize=8)
 def environment(threads: int) -> Environment:
     """This process's environment; `threads` is what its engines may use."""
+    here = _environment(threads)
+    device = _accelerator()
+    return here.model_copy(update={"accelerator": device}) if device else here
+
+
+def _accelerator() -> str:
+    """The graphics card that is in use; only torch uses one, and only once it is loaded."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return ""
+    return str(torch.cuda.get_device_name())
+
+
+@lru_cache(maxsize=8)
+def _environment(threads: int) -> Environment:
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",

@@ -1,19 +1,27 @@
-"""Record schema 1: one JSON document per image and version, the commit point of the line.
+"""Record schema 2: one JSON document per image and version, the commit point of the line.
 
 A record names everything that is needed to explain its output and to make it again. It is
 written last and atomically: what no record names has not happened.
+
+Schema 1, which is read as well, had no `steps`, `batch`, `accelerator` and `unsigned_sha256`, and
+no seal.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-SCHEMA_VERSION: Literal[1] = 1
+from imgflow.errors import StoreError
+from imgflow.lineage.seal import sealed, unsealed
+
+SCHEMA_VERSION: Literal[2] = 2
+_READABLE = (1, SCHEMA_VERSION)
 
 
 class Version(StrEnum):
@@ -137,12 +145,15 @@ class Rendition(_Model):
     """One published file. `path` is relative to the catalog's published folder.
 
     framing: how the photo was framed (stages/publish.py); None: all of it, only reduced.
+    unsigned_sha256: of the file before content credentials were added, which no two signings
+    make the same; None: there are none.
     """
 
     name: str
     path: str
     object: ObjectRef
     framing: dict[str, Any] | None = None
+    unsigned_sha256: str | None = None
 
 
 class Decision(_Model):
@@ -162,12 +173,14 @@ class Environment(_Model):
     instruction_set: str
     threads: int
     libraries: dict[str, str]
+    batch: int = 1  # images that an engine works on at once
+    accelerator: str = ""  # the name of the device beside the processor; empty: none
 
 
 class Record(_Model):
     """How one version of one image came to be."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     catalog: str
     key: str
     version: Version
@@ -192,6 +205,8 @@ class Record(_Model):
     settings: dict[str, Any] = Field(default_factory=dict)  # this stage's part of the policy
     routes: list[str] = Field(default_factory=list)
     traits: dict[str, str] = Field(default_factory=dict)
+    # What was asked for this image, by manifest and catalog.csv; None: not said (schema 1).
+    steps: list[dict[str, Any]] | None = None
     # Archived files that the user gave beside the photo: '/manifest', and masks by their names.
     attachments: dict[str, str] = Field(default_factory=dict)
     job_id: str | None = None
@@ -215,10 +230,39 @@ class Record(_Model):
         hashes = "".join(rendition.object.sha256 for rendition in self.renditions)
         return hashlib.sha256(hashes.encode()).hexdigest()
 
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _is_readable(cls, version: Any) -> Any:
+        return SCHEMA_VERSION if version in _READABLE else version
+
     def to_json(self) -> bytes:
-        """Canonical bytes: the same record gives the same bytes."""
-        return self.model_dump_json(indent=1).encode()
+        """Canonical bytes, sealed: the same record gives the same bytes."""
+        return sealed(self.model_dump_json(indent=1).encode())
 
     @classmethod
     def from_json(cls, data: bytes) -> Record:
-        return cls.model_validate_json(data)
+        """The record of a text of this schema or an older one.
+
+        Raises ValidationError for what is no record, SealBroken for one that was changed,
+        StoreError (code record_too_new) for one that a later imgflow has written.
+        """
+        body, _ = unsealed(data)
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError:
+            _require_known(body)
+            raise
+
+
+def _require_known(body: bytes) -> None:
+    """Raises StoreError: what a later imgflow wrote is no damage, and nobody may replace it."""
+    try:
+        version = json.loads(body)["schema_version"]
+    except (ValueError, TypeError, KeyError):
+        return
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StoreError(
+            "record_too_new",
+            f"a record has schema version {version}, and this imgflow knows {SCHEMA_VERSION}",
+            hint="Use the imgflow that wrote it, or a later one",
+        )

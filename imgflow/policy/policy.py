@@ -320,6 +320,33 @@ class RenditionSettings(Settings):
         return self.trim or self.aspect is not None
 
 
+class ProvenanceSettings(Settings):
+    """What published files say of how they came to be."""
+
+    details: bool = Field(
+        True,
+        description="models, seeds, prompts, hashes and the photo's key in XMP; false: only "
+        "DigitalSourceType, copyright, creator and credit",
+    )
+    certificate: Line | None = Field(
+        None,
+        min_length=1,
+        description="PEM file of your signing certificate and its issuers: files then carry C2PA "
+        "content credentials; null: none",
+    )
+    key_env: str = Field(
+        "IMGFLOW_C2PA_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$",
+        description="environment variable with the path of its private key, a PEM file",
+    )
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field(
+        "es256", description="what the certificate's key signs with"
+    )
+    timestamp_url: Line | None = Field(
+        None, pattern=r"^https?://", description="time stamp authority; null: none"
+    )
+
+
 class RetrySettings(Settings):
     """What happens after an error that may go away by itself."""
 
@@ -462,6 +489,7 @@ class Policy(Settings):
     renditions: list[RenditionSettings] = Field(
         default_factory=lambda: list(_DEFAULT_RENDITIONS), min_length=1
     )
+    provenance: ProvenanceSettings = ProvenanceSettings()
     retries: RetrySettings = RetrySettings()
     run: RunSettings = RunSettings()
     refresh: RefreshSettings = RefreshSettings()

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple
+import os
+from dataclasses import asdict, astuple, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.errors import BadPhoto
+from imgflow import __version__
+from imgflow.errors import BadPhoto, EngineUnavailable
 from imgflow.imaging.colour import to_uint8
+from imgflow.imaging.credentials import Signing, media_types, sign
 from imgflow.imaging.decode import decode
 from imgflow.imaging.encode import encode_rendition
 from imgflow.imaging.framing import Framed, Template, frame, has_aspect, resized
 from imgflow.imaging.subject import Subject, find_subject
+from imgflow.imaging.xmp import Provenance, xmp_packet
+from imgflow.lineage.provenance import provenance_of
 from imgflow.lineage.record import GateResult, ObjectRef, Rendition, Verdict
-from imgflow.policy.policy import RenditionSettings
+from imgflow.policy.policy import Policy, RenditionSettings
 from imgflow.stages.gates import judge
 from imgflow.stages.stage import Job, Outcome, Picture, Stage
 from imgflow.store.keys import ImageKey
+from imgflow.store.store import sha256_hex
 
 MEDIA_TYPES = {
     "jpeg": "image/jpeg",
@@ -59,8 +66,13 @@ def publish(picture: Picture, job: Job) -> Outcome:
             rights=job.rights,
             progressive=settings.progressive,
             lossless=settings.lossless,
+            xmp=xmp_packet(job.rights, _provenance(job, settings.name)),
         )
         media_type = MEDIA_TYPES[settings.format]
+        unsigned = None
+        if job.policy.provenance.certificate:
+            unsigned = sha256_hex(data)
+            data = _signed(data, media_type, settings.name, job)
         shaped = framing is not None and not framing["keeps_shape"]
         problem, size = _deliverable(data, settings, shaped=shaped)
         if problem:
@@ -78,6 +90,7 @@ def publish(picture: Picture, job: Job) -> Outcome:
                     bit_depth=8,
                 ),
                 framing=framing,
+                unsigned_sha256=unsigned,
             )
         )
     deliverable = GateResult(
@@ -90,6 +103,49 @@ def publish(picture: Picture, job: Job) -> Outcome:
     )
     outcome = Outcome(Verdict.PUBLISHED, renditions=tuple(renditions), notes=tuple(notes))
     return judge(outcome, (deliverable,), accept_artifacts=False)
+
+
+def _provenance(job: Job, rendition: str = "") -> Provenance:
+    """What a rendition says of itself; its record says more."""
+    found = provenance_of(job.earlier, job.rights.source_type)
+    if not job.policy.provenance.details:
+        return Provenance(found.source_type)
+    catalog = job.earlier[-1].catalog if job.earlier else ""
+    return replace(found, catalog=catalog, key=str(job.key), rendition=rendition)
+
+
+def _signed(data: bytes, media_type: str, rendition: str, job: Job) -> bytes:
+    """A rendition with content credentials. Raises EngineUnavailable."""
+    settings = job.policy.provenance
+    assert settings.certificate is not None
+    key = os.environ.get(settings.key_env)
+    if not key:
+        raise EngineUnavailable(
+            "credentials_unavailable",
+            f"there is no key to sign with: the environment variable {settings.key_env} is not set",
+            hint="Set it to the path of the private key (PEM), or take provenance.certificate out "
+            "of the policy",
+        )
+    signing = Signing(
+        certificate=Path(settings.certificate),
+        key=Path(key),
+        algorithm=settings.algorithm,
+        timestamp_url=settings.timestamp_url or "",
+    )
+    provenance = _provenance(job, rendition)
+    return sign(data, media_type, signing, provenance, _ingredient(job), __version__)
+
+
+def _ingredient(job: Job) -> tuple[bytes, str]:
+    """The original, or where C2PA does not know its format, the same as it was decoded."""
+    if job.original is not None and job.original.media_type in media_types():
+        return job.data, job.original.media_type
+    raw = job.earlier[0].output if job.earlier else None
+    if raw is None:
+        raise EngineUnavailable(
+            "credentials_unavailable", "there is no original that the credentials could name"
+        )
+    return job.store.read(raw), raw.media_type
 
 
 class _Framer:
@@ -190,10 +246,18 @@ def _deliverable(
     return "", (width, height)
 
 
+def _settings(policy: Policy) -> dict[str, Any]:
+    return {
+        "renditions": [each.as_dict() for each in policy.renditions],
+        "provenance": policy.provenance.as_dict(),
+    }
+
+
 STAGE = Stage(
-    code_version="2",
+    code_version="3",
     run=publish,
-    settings=lambda policy: {"renditions": [each.as_dict() for each in policy.renditions]},
+    settings=_settings,
     engines=lambda policy, engines: [],
-    asked=lambda job: [str(job.key), asdict(job.rights)],
+    # What the files say of the versions before may change though their pixels do not.
+    asked=lambda job: [str(job.key), asdict(job.rights), asdict(_provenance(job))],
 )

@@ -22,6 +22,7 @@ from imgflow.lineage.record import (
     ObjectRef,
     Operation,
     Reason,
+    Record,
     Rendition,
     Verdict,
 )
@@ -74,6 +75,7 @@ class Job:
     attachments: sha256 of the archived manifest and masks.
     known_hashes: hashes that a mask may name as the image that it was drawn on.
     rights: known once raw is made.
+    earlier: the records of the versions before, in the order of the line.
     person: who asks, for a one-shot command; empty in the automatic line.
     """
 
@@ -90,6 +92,7 @@ class Job:
     known_hashes: frozenset[str] = frozenset()
     rights: Rights = field(default_factory=Rights)
     person: str = ""
+    earlier: tuple[Record, ...] = ()
 
     @property
     def requester(self) -> str:

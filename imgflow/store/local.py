@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +18,12 @@ from pydantic import ValidationError
 
 from imgflow.errors import StoreError
 from imgflow.lineage.record import ObjectRef, Record, Version
+from imgflow.lineage.seal import SealBroken
 from imgflow.store.keys import ImageKey
-from imgflow.store.store import SUFFIXES, sha256_hex
+from imgflow.store.store import SUFFIXES, ImageFiles, sha256_hex
 
 _DAMAGED = "damaged-"
+_REPLACED = re.compile(rf"({'|'.join(Version)})-([0-9a-f]{{64}})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,28 @@ class Damaged:
             f"at {self.location}, and the version is made again. Delete that file once you have "
             "looked at it"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFile:
+    """An object as a file. changed: when it was last put, Unix time."""
+
+    path: Path
+    sha256: str
+    size: int
+    changed: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordText:
+    """A record's file. changed: when it was written, Unix time. replaced: it is in the history.
+    aside: it was damaged and set aside."""
+
+    path: Path
+    text: bytes
+    changed: float
+    replaced: bool
+    aside: bool
 
 
 class LocalStore:
@@ -61,7 +89,11 @@ class LocalStore:
 
     def put_object(self, data: bytes, media_type: str) -> str:
         sha256 = sha256_hex(data)
-        self._write_once(self._object_path(sha256, media_type), data)
+        path = self._object_path(sha256, media_type)
+        with self._locked(exclusive=False):
+            self._write_once(path, data)
+            with suppress(FileNotFoundError):
+                os.utime(path)  # young again: a record is about to name it
         return sha256
 
     def read(self, ref: ObjectRef) -> bytes:
@@ -87,7 +119,69 @@ class LocalStore:
     def _object_path(self, sha256: str, media_type: str) -> Path:
         return self.root / "objects" / sha256[:2] / (sha256 + SUFFIXES[media_type])
 
+    def object_files(self) -> Iterator[ObjectFile]:
+        """All objects, whoever names them. Originals are none."""
+        for folder in sorted((self.root / "objects").glob("*/")):
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda each: each.name):
+                    if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        sha256 = entry.name.partition(".")[0]
+                        yield ObjectFile(Path(entry.path), sha256, found.st_size, found.st_mtime)
+
+    def drop_object(self, file: ObjectFile, older_than: float) -> bool:
+        """Delete an object unless it was put again since `older_than` (Unix time).
+
+        While somebody puts an object, nothing is dropped. Raises StoreError.
+        """
+        with self._locked(exclusive=True):
+            try:
+                if file.path.stat().st_mtime >= older_than:
+                    return False
+                file.path.unlink()
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise _store_error(file.path, error) from error
+        return True
+
+    @contextmanager
+    def _locked(self, *, exclusive: bool) -> Iterator[None]:
+        """Of those who put objects and those who drop some, only one kind is at work."""
+        path = self.root / ".objects.lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except OSError as error:
+            raise _store_error(path, error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            except OSError as error:
+                # Some network drives have no locks. Writing goes on; nothing is dropped there.
+                if exclusive:
+                    raise _store_error(path, error) from error
+            yield
+
     # -- records -----------------------------------------------------------------------
+
+    def catalogs(self) -> list[str]:
+        """The names of all catalogs that have records."""
+        folder = self.root / "records"
+        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+
+    def record_texts(self) -> Iterator[RecordText]:
+        """The files of all records of all catalogs: current, replaced and set aside."""
+        for catalog in self.catalogs():
+            for image in sorted((self.root / "records" / catalog).glob("*/")):
+                for path in (*sorted(image.glob("*.json")), *sorted(image.glob("history/*.json"))):
+                    try:
+                        text, changed = path.read_bytes(), path.stat().st_mtime
+                    except FileNotFoundError:  # replaced in this moment: it is in the history
+                        continue
+                    aside = path.name.startswith(_DAMAGED)
+                    replaced = path.parent.name == "history" and not aside
+                    yield RecordText(path, text, changed, replaced, aside)
 
     def put_record(self, record: Record) -> None:
         path = self._record_path(record.catalog, ImageKey(record.key), record.version)
@@ -132,6 +226,49 @@ class LocalStore:
                 version = path.stem.removeprefix(_DAMAGED)
                 yield Damaged(key or _key_of(image), version, str(path))
 
+    def image_files(self, catalog: str, digest: str | None = None) -> Iterator[ImageFiles]:
+        folder = self.root / "records" / catalog
+        if digest is not None:
+            images = [folder / digest]
+        else:
+            images = sorted(folder.iterdir()) if folder.is_dir() else []
+        for image in images:
+            current = {
+                version: data
+                for version in Version
+                if (data := _bytes_of(image / f"{version}.json")) is not None
+            }
+            try:
+                names = sorted(os.listdir(image / "history"))
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
+            replaced = (found for name in names if (found := _REPLACED.fullmatch(name)))
+            if current or names:
+                yield ImageFiles(
+                    digest=image.name,
+                    current=current,
+                    replaced=frozenset((Version(each[1]), each[2]) for each in replaced),
+                    damaged=tuple(name for name in names if name.startswith(_DAMAGED)),
+                )
+
+    def record_stamps(self, catalog: str) -> Iterator[tuple[str, Version, str]]:
+        folder = self.root / "records" / catalog
+        for digest in sorted(os.listdir(folder)) if folder.is_dir() else ():
+            for version in Version:
+                try:
+                    found = (folder / digest / f"{version}.json").stat()
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                yield digest, version, f"{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
+
+    def replaced_record(self, catalog: str, digest: str, version: Version, sha256: str) -> bytes:
+        folder = self.root / "records" / catalog / digest / "history"
+        return _read_checked(folder / f"{version}-{sha256}.json", sha256)
+
+    def record_sha256(self, catalog: str, key: ImageKey, version: Version) -> str:
+        data = _bytes_of(self._record_path(catalog, key, version))
+        return "" if data is None else sha256_hex(data)
+
     def _record_path(self, catalog: str, key: ImageKey, version: Version) -> Path:
         return self.root / "records" / catalog / key.digest / f"{version}.json"
 
@@ -149,6 +286,20 @@ class LocalStore:
 
     def published_location(self, catalog: str, path: str) -> str:
         return str(self._published_path(catalog, path))
+
+    def published_sha256(self, catalog: str, path: str) -> str:
+        try:
+            with self._published_path(catalog, path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return ""
+
+    def published_paths(self, catalog: str) -> Iterator[str]:
+        top = self.root / "published" / catalog
+        for folder, _, names in os.walk(top):
+            for name in names:
+                if not name.startswith("."):
+                    yield Path(folder, name).relative_to(top).as_posix()
 
     def _published_path(self, catalog: str, path: str) -> Path:
         return self.root / "published" / catalog / path
@@ -226,6 +377,13 @@ def _read_checked(path: Path, sha256: str) -> bytes:
     return data
 
 
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def _key_of(image: Path) -> str:
     """The key of the image whose records a folder holds; empty where none can be read."""
     # Without the models' validation, which would take most of the time.
@@ -239,13 +397,13 @@ def _key_of(image: Path) -> str:
 
 
 def _current(path: Path) -> Record | None:
-    """The record of a file, or None. One that is no record is set aside: its version is made
-    again, and a person can look at what became of it."""
+    """The record of a file, or None. One that is no record, or is not as it was written, is set
+    aside: its version is made again, and a person can look at what became of it."""
     try:
         return Record.from_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValidationError:
+    except (ValidationError, SealBroken):
         damaged = path.parent / "history" / f"{_DAMAGED}{path.name}"
         damaged.parent.mkdir(exist_ok=True)
         path.replace(damaged)

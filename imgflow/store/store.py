@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from imgflow.lineage.record import ObjectRef, Record, Version
@@ -12,6 +13,21 @@ from imgflow.store.keys import ImageKey
 
 def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """The record files of one image as they lie there, not looked into.
+
+    digest: sha256 of the key that they must be of. current: by the version that they are named
+    after. replaced: version and sha256 of those in the history. damaged: the names of those that
+    were set aside.
+    """
+
+    digest: str
+    current: dict[Version, bytes]
+    replaced: frozenset[tuple[Version, str]]
+    damaged: tuple[str, ...]
 
 
 class Store(Protocol):
@@ -53,6 +69,21 @@ class Store(Protocol):
     def image_keys(self, catalog: str) -> Iterator[ImageKey]:
         """The keys of all images that have a record, in no particular order."""
 
+    def image_files(self, catalog: str, digest: str | None = None) -> Iterator[ImageFiles]:
+        """The record files of one image, or of all in the order of their keys' digests.
+
+        Nothing is set aside. An image without any has none."""
+
+    def record_stamps(self, catalog: str) -> Iterator[tuple[str, Version, str]]:
+        """Digest of the key, version, and what tells whether a record's file has been replaced,
+        of all current records."""
+
+    def replaced_record(self, catalog: str, digest: str, version: Version, sha256: str) -> bytes:
+        """A record of the history, checked against its hash."""
+
+    def record_sha256(self, catalog: str, key: ImageKey, version: Version) -> str:
+        """The hash of the current record's file; empty where there is none."""
+
     def publish(self, catalog: str, path: str, data: bytes) -> None:
         """Put a rendition where shops fetch it: `path` below the catalog's published folder."""
 
@@ -64,6 +95,12 @@ class Store(Protocol):
 
     def published_location(self, catalog: str, path: str) -> str:
         """Where a person can open a published file."""
+
+    def published_sha256(self, catalog: str, path: str) -> str:
+        """The hash of a published file's bytes; empty where there is none."""
+
+    def published_paths(self, catalog: str) -> Iterator[str]:
+        """The paths of all published files."""
 
     def get_cached(self, kind: str, digest: str) -> bytes | None:
         """A cached intermediate (a detection, say), or None. Safe to delete at any time."""

@@ -38,7 +38,10 @@ VERSIONS = [str(version) for version in Version]
 
 
 def test_importing_the_location_loads_no_heavy_library() -> None:
-    heavy = ["torch", "torchvision", "onnxruntime", "rapidocr", "pandas", "skimage", "diffusers"]
+    heavy = [
+        "torch", "torchvision", "onnxruntime", "rapidocr", "pandas", "pyarrow", "skimage",
+        "diffusers", "c2pa",
+    ]  # fmt: skip
     code = f"import sys, imgflow.definitions; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
@@ -58,7 +61,11 @@ def test_five_partitioned_versions_each_depending_on_all_earlier_ones() -> None:
 
 
 def test_one_op_makes_all_versions_and_any_subset_of_them() -> None:
-    (assets,) = [each for each in defs.assets or [] if isinstance(each, dg.AssetsDefinition)]
+    (assets,) = [
+        each
+        for each in defs.assets or []
+        if isinstance(each, dg.AssetsDefinition) and each.op.name == "rescue"
+    ]
     assert assets.can_subset
     assert assets.backfill_policy == dg.BackfillPolicy.multi_run(max_partitions_per_run=64)
 
@@ -79,7 +86,18 @@ def test_a_code_version_names_the_stage_and_its_engines() -> None:
     assert "imgflow-eraser" in code
 
 
-@pytest.mark.parametrize("job", ["rescue_photos"])
+def test_two_assets_of_the_whole_catalog() -> None:
+    graph = defs.resolve_asset_graph()
+    table, report = graph.get(dg.AssetKey("catalog")), graph.get(dg.AssetKey("quality_report"))
+    assert {key.to_user_string() for key in table.parent_keys} == set(VERSIONS)
+    assert report.parent_keys == {dg.AssetKey("catalog")}
+    for node in (table, report):
+        assert node.partitions_def is None
+        assert node.group_name == "reports"
+        assert node.description
+
+
+@pytest.mark.parametrize("job", ["rescue_photos", "reports"])
 def test_jobs_resolve(job: str) -> None:
     assert line_definitions().resolve_job_def(job)
 

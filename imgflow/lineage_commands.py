@@ -1,0 +1,450 @@
+"""Commands on what the records say: whether it is true, and whether it can be done again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgflow.console import Json, complain, photos, print_json, progress_bar, say
+from imgflow.errors import BadKey, ImgflowError
+from imgflow.files import printable
+from imgflow.home import CATALOG, Home
+
+if TYPE_CHECKING:
+    from imgflow.chain import Line
+    from imgflow.lineage.audit import ImageAudit
+    from imgflow.lineage.query import Query
+    from imgflow.lineage.record import Version
+    from imgflow.store.keys import ImageKey
+
+_EXAMPLES = 10
+
+Keys = Annotated[list[str] | None, typer.Argument(help="Keys of photos. Default: all.")]
+Model = Annotated[str, typer.Option(help="Only what this engine or model has worked on.")]
+Weights = Annotated[str, typer.Option(help="The same, by the first digits of the weights' hash.")]
+Seed = Annotated[int | None, typer.Option(help="Only what was made with this seed.")]
+Since = Annotated[str, typer.Option(help="Only what was made from this date (2026-11-26) on.")]
+Until = Annotated[str, typer.Option(help="Only what was made before this date.")]
+Route = Annotated[str, typer.Option(help="Only what went by this route of the policy.")]
+Stale = Annotated[
+    bool, typer.Option("--stale", help="Only what policy and engines would now make otherwise.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands of `app`."""
+    for command in (audit, recall, replay, whoami, report, gc, schema):
+        app.command()(command)
+
+
+def audit(
+    keys: Keys = None,
+    model: Model = "",
+    weights: Weights = "",
+    seed: Seed = None,
+    since: Since = "",
+    until: Until = "",
+    route: Route = "",
+    stale: Stale = False,
+    as_json: Json = False,
+) -> None:
+    """Verify records, files and links against each other and Dagster's log; explain single photos.
+
+    With keys: the chain of each photo, from its original to the published files.
+    """
+    from imgflow.lineage.story import story
+
+    home, question = Home.find(), _query(model, weights, seed, since, until, route)
+    only, asked = _keys(keys, home), stale or not question.is_empty
+    matched: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    problems, outdated = [], []
+    for image in _audited(home, only, question, stale=stale, quiet=as_json):
+        counts.update(
+            images=int(bool(image.records)), versions=len(image.records), files=image.files,
+            bytes=image.size, events=image.events,
+        )  # fmt: skip
+        problems += image.problems
+        outdated += [f"{image.key} {each}: {why}" for each, why in image.outdated.items()]
+        if asked:
+            matched[image.key] = [
+                str(each) for each, record in image.records.items() if question.matches(record)
+            ]
+        if keys and not as_json:
+            say(f"{image.key}: {'intact' if not image.problems else 'not as recorded'}")
+            for line in story(image.records):
+                say(f"  {line}")
+    if as_json:
+        print_json(
+            {
+                **{name: counts[name] for name in ("images", "versions", "files", "bytes")},
+                "events": counts["events"],
+                "problems": [asdict(each) for each in problems],
+                "outdated": outdated,
+                **({"matched": matched} if asked else {}),
+            }
+        )
+    elif not keys and not counts["images"] and not problems:
+        say("no photo matches" if asked else "there is no record yet")
+    else:
+        if not keys:
+            for key, versions in matched.items():
+                say(f"{key}: {', '.join(versions)}")
+        for why in outdated:
+            say(why, mark="[yellow]outdated[/yellow] ")
+        say(
+            f"{photos(counts['images'])}, {counts['versions']} versions, {counts['files']} files "
+            f"({counts['bytes'] / 1e6:,.0f} MB), {counts['events']} events: "
+            + (f"{len(problems)} problems" if problems else "all as recorded")
+        )
+    for each in problems:
+        complain(each.code, str(each))
+    if problems:
+        raise typer.Exit(1)
+
+
+def recall(
+    keys: Keys = None,
+    model: Model = "",
+    weights: Weights = "",
+    seed: Seed = None,
+    since: Since = "",
+    until: Until = "",
+    route: Route = "",
+    stale: Stale = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which photos.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have Dagster make again what matches; with --stale only what would come out otherwise."""
+    from imgflow.cli import run
+
+    home, question = Home.find(), _query(model, weights, seed, since, until, route)
+    if not keys and question.is_empty and not stale:
+        raise ImgflowError(
+            "recall_of_everything",
+            "this would make the whole catalog again",
+            hint="Name photos, or what they have in common: see imgflow recall --help",
+        )
+    found = list(_matching(home, _keys(keys, home), question, stale=stale))
+    if dry_run or not found:
+        if as_json:
+            print_json({"recalled": found})
+            return
+        for key in found:
+            say(key)
+        say(f"{photos(len(found))} would be made again" if found else "no photo matches")
+        return
+    run([str(key) for key in found], force=not stale, as_json=as_json)
+
+
+def replay(
+    keys: Keys = None,
+    everything: Annotated[bool, typer.Option("--all", help="The whole catalog.")] = False,
+    version: Annotated[
+        str, typer.Option(help="Compare this version alone (raw, ..., published).")
+    ] = "",
+    to: Annotated[
+        Path | None, typer.Option(help="The folder for what is made. Default: data/replay.")
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Ask remote engines again, which may cost money.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make versions again from the original, by their records alone, and compare the bytes."""
+    from imgflow.pool import cores
+    from imgflow.replay import Replay, Replayed, replay_all, summary
+
+    home = Home.find()
+    if bool(keys) == everything:
+        raise ImgflowError(
+            "replay_of_what", "name the photos, or say --all", hint="See imgflow replay --help"
+        )
+    wanted = list(home.store.image_keys(CATALOG)) if everything else _keys(keys, home) or []
+    order = Replay(
+        archive=home.store.root,
+        catalog=CATALOG,
+        folder=_outside(to or home.root / "replay", home),
+        versions=_versions(version),
+        remote=remote,
+    )
+    found: list[Replayed] = []
+    with progress_bar(quiet=as_json) as progress:
+        bar = progress.add_task("photos", total=len(wanted))
+        for _, versions in replay_all(sorted(wanted), order, workers=cores()):
+            progress.advance(bar)
+            found += versions
+    counts = summary(found)
+    not_same = [each for each in found if each.status != "same"]
+    if as_json:
+        print_json(
+            {
+                **counts,
+                "folder": str(order.folder),
+                "details": [each.as_dict() for each in not_same],
+            }
+        )
+    for each in found if keys and not as_json else not_same:
+        text = f"{each.key} {each.version}: {'; '.join((*each.why, *each.notes)) or 'same bytes'}"
+        if each.psnr is not None:
+            text += f"; PSNR {each.psnr:.2f} dB"
+        if each.status == "same":
+            say(text)
+        else:
+            complain(each.status, text)
+    if not as_json:
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        say(f"{photos(len(wanted))}: {told}. Made in {order.folder}")
+    if not_same or not found:
+        raise typer.Exit(1)
+
+
+def whoami(
+    file: Annotated[Path, typer.Argument(help="A published file, under whatever name.")],
+    as_json: Json = False,
+) -> None:
+    """Find the record of a file: which photo it is, and what was done to it with which model."""
+    from imgflow.imaging.credentials import credentials_of
+    from imgflow.imaging.decode import read_photo_bytes
+    from imgflow.lineage.audit import read_image
+    from imgflow.lineage.story import story
+    from imgflow.lineage.whoami import identify
+    from imgflow.store.keys import ImageKey
+
+    home = Home.find()
+    data = read_photo_bytes(file)
+    found = identify(data, home.store, CATALOG)
+    signed = credentials_of(data)
+    record = found.record
+    if as_json:
+        print_json(
+            {
+                "match": found.match,
+                "sha256": found.sha256,
+                "key": record.key if record else "",
+                "rendition": found.rendition.name if found.rendition else "",
+                "current": found.is_current,
+                "record": record.model_dump(mode="json") if record else None,
+                "states": asdict(found.states) if found.states else None,
+                "credentials": asdict(signed) if signed else None,
+            }
+        )
+    else:
+        say(_MATCHES[found.match].format(key=record.key if record else "", file=printable(file)))
+        if record is not None and not found.is_current:
+            say("That version has been replaced since.")
+        if record is not None:
+            records = {record.version: record}
+            for files in home.store.image_files(CATALOG, ImageKey(record.key).digest):
+                image = read_image(files, CATALOG)
+                records = image.records if found.is_current else records
+            for text in story(records):
+                say(f"  {text}")
+        elif found.states is not None:
+            say(f"  It states: {asdict(found.states)}")
+        if signed is not None:
+            told = ", ".join(filter(None, (f"signed by {signed.signer}", *signed.problems)))
+            say(f"content credentials: {signed.state}, {told}")
+    if found.match == "none":
+        raise typer.Exit(1)
+
+
+_MATCHES = {
+    "published": "{key}: published from here, byte for byte",
+    "original": "{key}: this is the archived original",
+    "stated": "{key}: as its XMP says; the bytes are not those that were published",
+    "none": "{file}: no record of this file",
+}
+
+
+def _versions(name: str) -> tuple[Version, ...]:
+    from imgflow.lineage.record import Version
+
+    if not name:
+        return tuple(Version)
+    try:
+        return (Version(name),)
+    except ValueError as error:
+        raise ImgflowError(
+            "version_unknown", f"there is no version '{name}'", hint=f"One of {', '.join(Version)}"
+        ) from error
+
+
+def _outside(folder: Path, home: Home) -> Path:
+    """A folder that is not the store's: nothing of what is kept may be overwritten."""
+    folder = folder.absolute()
+    real = Path(os.path.realpath(folder))
+    for ours in (home.store.root, home.uploads.root):
+        if real.is_relative_to(os.path.realpath(ours)):
+            raise ImgflowError(
+                "replay_inside", f"{folder} is inside of {ours}", hint="Name another folder"
+            )
+    return folder
+
+
+def report(as_json: Json = False) -> None:
+    """Bring the lineage table and the quality report up to date, as Dagster does every hour."""
+    from imgflow.reports.page import write_report
+    from imgflow.reports.table import rebuild
+
+    home = Home.find()
+    table = rebuild(home.store, CATALOG, home.catalog_table)
+    made = write_report(home.store, CATALOG, table.path, home.quality_report)
+    if as_json:
+        print_json(
+            {
+                "photos": table.images,
+                "rows": table.rows,
+                "read": table.read,
+                "unreadable": table.unreadable,
+                "published_without_a_person": round(made.figures.automatic, 4),
+                "table": str(table.path),
+                "report": str(made.path),
+            }
+        )
+        return
+    say(f"{photos(table.images)}, {table.rows} versions, {table.read} of them read anew")
+    say(f"Table:  {table.path}")
+    say(f"Report: {made.path.absolute().as_uri()}")
+
+
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Drop them; without it: say which.")] = (
+        False
+    ),
+    history_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Also what only records name that were replaced so long ago."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Drop objects that no record names; never originals. Safe while the line runs."""
+    from imgflow.retention import drop, find_waste
+
+    store = Home.find().store
+    waste = find_waste(store, history_days=history_days)
+    gone = list(drop(store, waste)) if delete else []
+    size = sum(each.size for each in (gone if delete else waste.objects))
+    if as_json:
+        print_json(
+            {
+                "unnamed": len(waste.objects),
+                "young": waste.young,
+                "kept": waste.kept,
+                "dropped": len(gone),
+                "bytes": size,
+            }
+        )
+    elif delete:
+        say(f"{len(gone)} objects dropped, {size / 1e6:,.1f} MB; {waste.kept} kept")
+    else:
+        for each in waste.objects[:_EXAMPLES]:
+            say(str(each.path))
+        more = "" if len(waste.objects) <= _EXAMPLES else ", the first of them above"
+        say(
+            f"{len(waste.objects)} objects of {size / 1e6:,.1f} MB that no record names{more}; "
+            f"{waste.young} younger than a day, {waste.kept} kept"
+            + (". imgflow gc --delete drops them" if waste.objects else "")
+        )
+
+
+def schema() -> None:
+    """Print the JSON Schema of records, for programs that read them."""
+    from imgflow.lineage.schema import record_schema
+
+    print(json.dumps(record_schema(), indent=1))
+
+
+# -- which photos ----------------------------------------------------------------------
+
+
+def _keys(given: list[str] | None, home: Home) -> list[ImageKey] | None:
+    """The keys that were typed; None for all. Raises BadKey for one without a record."""
+    from imgflow.store.keys import ImageKey
+
+    if not given:
+        return None
+    found = []
+    for text in given:
+        try:
+            key = ImageKey(text)
+        except BadKey:  # not as keys are written, but perhaps as the file is named
+            key = ImageKey.from_path(text)
+        if not any(home.store.image_files(CATALOG, key.digest)):
+            raise BadKey(
+                "key_unknown",
+                f"there is no record of {text}",
+                hint="A key is a path below the upload folder; `imgflow status` counts the photos",
+            )
+        found.append(key)
+    return found
+
+
+def _query(model: str, weights: str, seed: int | None, since: str, until: str, route: str) -> Query:
+    from imgflow.lineage.query import Query
+
+    return Query(model, weights, seed, _date(since), _date(until), route)
+
+
+def _date(text: str) -> datetime | None:
+    """A date or time as people write it; this machine's time where they name no zone."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError as error:
+        raise ImgflowError(
+            "date_invalid", f"'{text}' is no date", hint="Write 2026-11-26 or 2026-11-26T18:00"
+        ) from error
+
+
+def _audited(
+    home: Home, keys: list[ImageKey] | None, question: Query, *, stale: bool, quiet: bool
+) -> Iterator[ImageAudit]:
+    """The audit of what matches, with a progress bar. A whole catalog, where nothing is asked."""
+    from imgflow.defs.eventlog import event_source
+    from imgflow.lineage.audit import audit as audited
+
+    if not question.is_empty or stale:
+        keys = list(_matching(home, keys, question, stale=stale))
+    with event_source(home) as events, progress_bar(quiet=quiet) as progress:
+        bar = progress.add_task("photos", total=len(keys) if keys is not None else None)
+        for image in audited(home.store, CATALOG, events, keys):
+            progress.advance(bar)
+            yield image
+
+
+def _matching(
+    home: Home, keys: list[ImageKey] | None, question: Query, *, stale: bool
+) -> Iterator[ImageKey]:
+    """The photos that have a version that the question is about."""
+    from imgflow.lineage.audit import read_image
+    from imgflow.store.keys import ImageKey
+
+    line = None
+    if stale:
+        from imgflow.batch import Order
+
+        line = Order(home, run_id="").line()
+    for digest in [key.digest for key in keys] if keys is not None else [None]:
+        for files in home.store.image_files(CATALOG, digest):
+            image = read_image(files, CATALOG)
+            if not image.key or not any(map(question.matches, image.records.values())):
+                continue
+            key = ImageKey(image.key)
+            if line is None or _is_stale(key, line):
+                yield key
+
+
+def _is_stale(key: ImageKey, line: Line) -> bool:
+    from imgflow.refresh import is_stale
+
+    return is_stale(key, line)

@@ -1,0 +1,8 @@
+"""Tests of the reports stand on the records of the lineage's tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "lineage"))
