@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,3 +148,12 @@ class Upscaler(Protocol):
 
     def enlarge(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """(h, w, C) float32 0..1 to (h * scale, w * scale, C) float32."""
+
+
+@runtime_checkable
+class Computing(Protocol):
+    """An engine that does not compute in the type of number that it is given and returns."""
+
+    @property
+    def computed_in(self) -> str:
+        """Such as bfloat16."""

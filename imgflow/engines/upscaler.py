@@ -80,12 +80,13 @@ class NeuralUpscaler:
         # The same as PyTorch's, in a third of the time.
         large = np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_CUBIC), np.float32)
         with torch.inference_mode():
-            detail = self._network.detail(planes, scale)[0].permute(1, 2, 0)
+            detail = self._network.detail(planes, scale)[0].permute(1, 2, 0).float()
             weight = _structure(even)
             if weight.min() < 1:
                 enlarged = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)
-                detail = detail * torch.from_numpy(enlarged)[:, :, None]
-            torch.from_numpy(large).add_(detail)
+                torch.from_numpy(large).addcmul_(detail, torch.from_numpy(enlarged)[:, :, None])
+            else:
+                torch.from_numpy(large).add_(detail)
         return large[: height * scale, : width * scale]
 
     @cached_property
@@ -96,6 +97,10 @@ class NeuralUpscaler:
         if self._precision == "auto":
             return fast_dtype()
         return torch.bfloat16 if self._precision == "bfloat16" else torch.float32
+
+    @property
+    def computed_in(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
     @cached_property
     def _network(self) -> SuperResolver:

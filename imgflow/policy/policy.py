@@ -244,7 +244,12 @@ class UpscaleSettings(Settings):
         description="share of its pixels that the content must fill, else the photo counts as "
         "blown up by interpolation; 0: never",
     )
-    photo_blockiness: float = Field(1.1, ge=1, description="blocks of JPEG: character photo")
+    photo_jpeg_step: float = Field(
+        3.5,
+        ge=0,
+        description="levels that JPEG rounded to (3 at quality 90, 4 at 85): character photo",
+    )
+    photo_blockiness: float = Field(1.3, ge=1, description="blocks of JPEG: character photo")
     photo_noise: float = Field(4.0, ge=0, description="noise (0..255): character photo")
     photo_sharpness: float = Field(0.45, ge=0, le=1, description="softer: character photo")
     tile: int = Field(256, ge=64, le=4096, description="pixels a side of a tile")

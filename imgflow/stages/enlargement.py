@@ -134,6 +134,7 @@ def _character(measured: BlindMeasures, settings: UpscaleSettings, blown_up: boo
         return settings.character
     worn = (
         blown_up
+        or measured.jpeg_step > settings.photo_jpeg_step
         or measured.blockiness > settings.photo_blockiness
         or measured.noise > settings.photo_noise
         or 0 < measured.sharpness < settings.photo_sharpness

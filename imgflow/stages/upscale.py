@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines import lpips
 from imgflow.engines.registry import Engines
-from imgflow.engines.spec import Character, EngineSpec, Upscaler
+from imgflow.engines.spec import Character, Computing, EngineSpec, Upscaler
 from imgflow.imaging import blind
 from imgflow.imaging.colour import bands, data_range
 from imgflow.imaging.enlarged import artifact_rate, edge_fidelity
@@ -28,8 +28,8 @@ from imgflow.stages.enlargement import SCALES, Decision, Size, decide, wanted_lo
 from imgflow.stages.gates import gate, judge
 from imgflow.stages.stage import Job, Outcome, Picture, Stage, passed_through
 
-# Photos of up to this many pixels, 640 x 480, are worked on at once.
-_AT_ONCE = 310_000
+# Photos of up to this many pixels are worked on at once: 640 x 480 with what is seen around them.
+_AT_ONCE = 364_000
 
 
 def upscale(picture: Picture, job: Job) -> Outcome:
@@ -78,7 +78,7 @@ def upscale(picture: Picture, job: Job) -> Outcome:
             requested_by=requester,
             parameters=work.parameters,
             tile_plan=used.as_dict(),
-            dtype="float32",
+            dtype=work.engine.computed_in if isinstance(work.engine, Computing) else "float32",
             seconds=round(time.perf_counter() - started, 4),
         )
     )
@@ -103,11 +103,15 @@ def upscale(picture: Picture, job: Job) -> Outcome:
 
 def tile_plan(height: int, width: int, engine: EngineSpec, tile: int) -> TilePlan:
     """How a photo of that size is cut for an engine. tile: pixels a side that one tile owns."""
-    # Tiles see their surroundings as well: what fits in memory is cheaper whole.
-    core = max(height, width) if height * width <= _AT_ONCE else tile
-    return TilePlan.for_engine(
-        height, width, receptive=engine.receptive, scale=engine.scale, core=core
+    whole, tiles = (
+        TilePlan.for_engine(
+            height, width, receptive=engine.receptive, scale=engine.scale, core=core
+        )
+        for core in (max(height, width), tile)
     )
+    # Tiles see their surroundings as well: what fits in memory is cheaper whole.
+    seen = (height + 2 * whole.halo) * (width + 2 * whole.halo)
+    return whole if seen <= _AT_ONCE else tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,4 +349,4 @@ def _decides(job: Job) -> list[Any]:
     return [*_asked(job), *([category] if category else [])]
 
 
-STAGE = Stage(code_version="2", run=upscale, settings=_settings, engines=_engines, asked=_decides)
+STAGE = Stage(code_version="3", run=upscale, settings=_settings, engines=_engines, asked=_decides)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from samples import Pixels, decoded, encoded, photo
 
+from imgflow.imaging import spectrum
 from imgflow.imaging.blind import measure
 
 PHOTOS = ["astronaut", "chelsea", "coffee", "motorcycle_left"]
@@ -72,6 +73,17 @@ def test_what_was_blown_up_is_found_on_a_plain_ground_and_in_16_bits() -> None:
     scene = cv2.resize(small, (1400, 1400), interpolation=cv2.INTER_CUBIC)
     assert measure(scene).resolution == 0.5
     assert measure(scene.astype(np.uint16) * np.uint16(257)).resolution == 0.5
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_spectrum_alone_convicts_no_photo(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it looks like one of x2, but reducing the photo would lose what it shows."""
+    factors = spectrum._models()[1]
+    monkeypatch.setattr(spectrum, "_errors", lambda _: np.where(factors == 2, 0.0, 9.0))
+    pixels = true(name, 400)
+    large = cv2.resize(pixels, None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4)
+    assert measure(large).resolution == 0.5
+    assert measure(pixels).resolution == 1.0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (127, 127), (128, 128), (1, 3000), (500, 400)])

@@ -115,7 +115,10 @@ def test_a_scale_that_is_asked_for_is_of_the_photo_as_it_is() -> None:
     ("measured", "character"),
     [
         (FINE, "clean"),
-        (replace(FINE, blockiness=1.2), "photo"),
+        (replace(FINE, jpeg_step=4.0), "photo"),
+        (replace(FINE, jpeg_step=3.0), "clean"),
+        (replace(FINE, blockiness=1.2), "clean"),
+        (replace(FINE, blockiness=1.4), "photo"),
         (replace(FINE, noise=4.5), "photo"),
         (replace(FINE, sharpness=0.4), "photo"),
         (replace(FINE, sharpness=0.0), "clean"),

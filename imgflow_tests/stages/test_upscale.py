@@ -12,11 +12,13 @@ from samples import FakeUpscaler, Pixels, cubic, decoded, encoded, photo, psnr_a
 
 from imgflow.engines.classical import Lanczos
 from imgflow.engines.registry import Engines
+from imgflow.engines.spec import Character
+from imgflow.engines.upscaler import NeuralUpscaler, Precision
 from imgflow.imaging.blind import measure
 from imgflow.lineage.record import Verdict
 from imgflow.policy.policy import Policy
 from imgflow.stages.stage import Job, Picture
-from imgflow.stages.upscale import STAGE, upscale, with_alpha
+from imgflow.stages.upscale import STAGE, tile_plan, upscale, with_alpha
 
 MakeJob = Callable[..., Job]
 MakePicture = Callable[..., Picture]
@@ -49,6 +51,18 @@ def test_a_small_photo_is_enlarged(
     names = {"psnr", "ssim", "haarpsi", "halo", "edge_fidelity", "artifact_rate"}
     assert {each.name for each in outcome.gates} == names
     assert all(each.passed for each in outcome.gates)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_the_record_says_what_was_computed_in(
+    precision: Precision, engines: Engines, make_job: MakeJob, picture: MakePicture
+) -> None:
+    def make(scale: int, character: Character) -> NeuralUpscaler:
+        return NeuralUpscaler(scale, character, precision=precision)
+
+    engines.register_upscaler("sr", make)
+    (operation,) = upscale(picture(SMALL), make_job({"upscale": {"min_long_side": 400}})).operations
+    assert operation.dtype == precision
 
 
 def test_a_manifest_outweighs_the_policy(make_job: MakeJob, picture: MakePicture) -> None:
@@ -345,6 +359,18 @@ def test_opaque_alpha_changes_no_colour() -> None:
 
 
 # ---- memory ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "whole"),
+    [((480, 640), True), ((640, 480), True), ((500, 640), False), ((10, 31_000), False)],
+)
+def test_what_is_worked_on_at_once_is_small_with_its_surroundings(
+    size: tuple[int, int], whole: bool
+) -> None:
+    plan = tile_plan(*size, NeuralUpscaler(4).spec, 256)
+    assert plan.whole == whole
+    assert whole or plan.core == 256
 
 
 def test_when_memory_runs_out_tiles_get_smaller(

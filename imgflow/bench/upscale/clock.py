@@ -130,10 +130,9 @@ def _engine(timing: Timing, threads: int) -> tuple[Upscaler, str]:
     from imgflow.engines.upscaler import NeuralUpscaler
 
     own = NeuralUpscaler(SCALE, threads=threads, precision=timing.precision)
-    computed = str(own.dtype).removeprefix("torch.")
     if timing.way == NEURAL:
-        return own, computed
-    return _rival(timing.way, own, threads), computed
+        return own, own.computed_in
+    return _rival(timing.way, own, threads), own.computed_in
 
 
 def _rival(name: str, own: NeuralUpscaler, threads: int) -> Upscaler:
