@@ -9,7 +9,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from imgflow.errors import BadMask, BadPhoto
 from imgflow.imaging.colour import flatten, luma, to_uint8
@@ -103,6 +103,7 @@ def encode_rendition(
     rights: Rights,
     progressive: bool = True,
     lossless: bool = False,
+    xmp: bytes | None = None,
 ) -> bytes:
     """A deliverable file of (H, W, 3|4) pixels: 8-bit sRGB with its ICC profile, deterministic.
 
@@ -114,6 +115,7 @@ def encode_rendition(
     progressive: JPEG only.
     lossless: WebP; colours that alpha hides altogether are not kept. PNG always is. JPEG and this
     AVIF encoder, which stores colour as luma and chroma, never are.
+    xmp: a packet of further metadata, in ASCII.
 
     Raises ValueError for an unknown format, a quality out of range or what cannot be lossless.
     """
@@ -156,6 +158,12 @@ def encode_rendition(
         _add_resolution(exif, dpi)
     if len(exif):
         options["exif"] = exif
+    if xmp is not None and format == "png":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("ascii"))
+        options["pnginfo"] = chunks
+    elif xmp is not None:
+        options["xmp"] = xmp
     file = io.BytesIO()
     Image.fromarray(to_uint8(pixels)).save(
         file, format.upper(), icc_profile=_srgb_profile(), **options

@@ -15,6 +15,7 @@ from imgflow.imaging.decode import decode
 from imgflow.imaging.encode import encode_rendition
 from imgflow.imaging.framing import Framed, Template, frame, has_aspect, resized
 from imgflow.imaging.subject import Subject, find_subject
+from imgflow.imaging.synthetic import synthetic_xmp
 from imgflow.lineage.record import GateResult, ObjectRef, Rendition, Verdict
 from imgflow.policy.policy import RenditionSettings
 from imgflow.stages.gates import judge
@@ -59,6 +60,7 @@ def publish(picture: Picture, job: Job) -> Outcome:
             rights=job.rights,
             progressive=settings.progressive,
             lossless=settings.lossless,
+            xmp=None if job.generation is None else synthetic_xmp(job.generation),
         )
         media_type = MEDIA_TYPES[settings.format]
         shaped = framing is not None and not framing["keeps_shape"]
@@ -195,5 +197,9 @@ STAGE = Stage(
     run=publish,
     settings=lambda policy: {"renditions": [each.as_dict() for each in policy.renditions]},
     engines=lambda policy, engines: [],
-    asked=lambda job: [str(job.key), asdict(job.rights)],
+    asked=lambda job: [
+        str(job.key),
+        asdict(job.rights),
+        *([asdict(job.generation)] if job.generation else []),
+    ],
 )

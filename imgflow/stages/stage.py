@@ -17,6 +17,7 @@ from imgflow.imaging.decode import DecodeLimits, decode
 from imgflow.imaging.encode import encode_mask
 from imgflow.imaging.masks import Mask
 from imgflow.imaging.photo import Rights
+from imgflow.imaging.synthetic import Generation
 from imgflow.lineage.record import (
     GateResult,
     ObjectRef,
@@ -73,7 +74,8 @@ class Job:
     masks: the mask files by the name that the manifest gives them.
     attachments: sha256 of the archived manifest and masks.
     known_hashes: hashes that a mask may name as the image that it was drawn on.
-    rights: known once raw is made.
+    rights: known once raw is made. generation: the same; what made a picture that says it is
+    synthetic.
     person: who asks, for a one-shot command; empty in the automatic line.
     """
 
@@ -90,6 +92,7 @@ class Job:
     known_hashes: frozenset[str] = frozenset()
     rights: Rights = field(default_factory=Rights)
     person: str = ""
+    generation: Generation | None = None
 
     @property
     def requester(self) -> str:
@@ -120,6 +123,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     renditions: tuple[Rendition, ...] = ()
     rights: Rights | None = None
+    generation: Generation | None = None
 
 
 @dataclass(frozen=True, slots=True)
