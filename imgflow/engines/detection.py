@@ -24,7 +24,6 @@ ARCHITECTURES = (
     "fasterrcnn_resnet50_fpn_v2",
     "fasterrcnn_resnet50_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn",
-    "fasterrcnn_mobilenet_v3_large_320_fpn",
 )
 _CLASSES = "roi_heads.box_predictor.cls_score.weight"
 _SURE = 0.5  # of a pixel to belong to a thing
@@ -82,7 +81,8 @@ class TorchvisionDetector:
         import torch
 
         network = self._held.on(device)
-        photo = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).to(device) / 255
+        # A copy: versions are read-only, which torch cannot be told.
+        photo = torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(device) / 255
         with torch.inference_mode():
             (found,) = network([photo])
         proposals = []

@@ -105,7 +105,7 @@ def detectors(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     torch.manual_seed(0)
     for name, architecture in (
         ("masks", "maskrcnn_resnet50_fpn"),
-        ("boxes", "fasterrcnn_mobilenet_v3_large_320_fpn"),
+        ("boxes", "fasterrcnn_mobilenet_v3_large_fpn"),
     ):
         network = getattr(detection, architecture)(
             weights=None, weights_backbone=None, num_classes=3
@@ -137,9 +137,7 @@ def test_things_are_proposed_with_masks_and_labels(detectors: Shelf, name: str) 
 
 def test_the_network_is_told_by_its_weights(detectors: Shelf) -> None:
     assert inspect_detector(detectors.weights("masks").file) == "maskrcnn_resnet50_fpn"
-    assert (
-        inspect_detector(detectors.weights("boxes").file) == "fasterrcnn_mobilenet_v3_large_320_fpn"
-    )
+    assert inspect_detector(detectors.weights("boxes").file) == "fasterrcnn_mobilenet_v3_large_fpn"
 
 
 def test_weights_of_another_network_are_refused(detectors: Shelf, tmp_path: Path) -> None:
