@@ -150,13 +150,18 @@ class Engines:
         known: list[str] | None = None,
         scale: int = 1,
     ) -> Any:
-        """How the engine of a name is made. Raises EngineUnavailable."""
+        """How the engine of a name is made, which raises EngineUnavailable where it cannot be."""
         if name in table:
             return table[name]
-        made = self.outside.make(task, name, self, scale) if self.outside else None
-        if made is None:
-            raise _unknown(name, _WORDS[task], sorted(table) if known is None else known)
-        return lambda: made
+        outside = self.outside
+
+        def make() -> Any:
+            made = outside.make(task, name, self, scale) if outside else None
+            if made is None:
+                raise _unknown(name, _WORDS[task], sorted(table) if known is None else known)
+            return made
+
+        return make
 
     def _forget(self, kind: str, name: str) -> None:
         self._made = {key: each for key, each in self._made.items() if key[:2] != (kind, name)}
