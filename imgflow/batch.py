@@ -6,10 +6,13 @@ import random
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from imgflow.calibration import prices_of
 from imgflow.chain import Line, Passage, crash_reason, first_unmade, rescue, stop
-from imgflow.engines.registry import Engines
+from imgflow.engines.compute import Compute
+from imgflow.equipment import equip
 from imgflow.errors import StoreError
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Reason, Version
@@ -19,12 +22,18 @@ from imgflow.store.keys import ImageKey
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a batch shall do; goes to every worker."""
+    """What a batch shall do; goes to every worker.
+
+    compute: where models of the shelf work; None: as the environment says. models: the shelf's
+    folder; None: the home's.
+    """
 
     home: Home
     run_id: str
     versions: tuple[Version, ...] = tuple(Version)
     force: bool = False
+    compute: Compute | None = None
+    models: Path | None = None
 
     def line(self) -> Line:
         """The line of one process. Raises BadPolicy, BadCatalog."""
@@ -32,11 +41,12 @@ class Order:
         return Line(
             catalog=CATALOG,
             store=self.home.store,
-            engines=Engines(threads=1),
+            engines=equip(self.home, policy, compute=self.compute, models=self.models),
             policy=policy,
             uploads=self.home.uploads,
             run_id=self.run_id,
             rows=self.home.catalog(),
+            prices=prices_of(self.home.root, policy),
         )
 
 
@@ -51,6 +61,8 @@ def run_batch(keys: Sequence[ImageKey], order: Order) -> Iterator[Passage]:
     settings, retries = line.policy.run, line.policy.retries
     # More workers than images would only cost their start.
     workers = min(settings.workers or cores(), max(len(keys), 1))
+    compute = order.compute or Compute.from_environment()
+    order = replace(order, compute=replace(compute, processes=workers))
     waiting = list(keys)
     for attempt in range(retries.budget + 1):
         again: list[ImageKey] = []

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -17,14 +17,17 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from imgflow import __version__
+from imgflow.engines.account import Account, accounting
 from imgflow.engines.registry import Engines
 from imgflow.errors import EngineUnavailable, ImgflowError, StoreError
 from imgflow.imaging.encode import encode_lossless
 from imgflow.imaging.photo import Rights
+from imgflow.imaging.synthetic import Generation
 from imgflow.lineage.environment import environment
 from imgflow.lineage.record import ObjectRef, Reason, Record, Rendition, Verdict, Version
 from imgflow.policy.catalog import Catalog
-from imgflow.policy.policy import Policy, with_route
+from imgflow.policy.choice import Prices, choose
+from imgflow.policy.policy import MEASURED, Policy, with_route
 from imgflow.stages import detext, inpaint, publish, raw, upscale
 from imgflow.stages.intake import Intake, take_in
 from imgflow.stages.stage import Job, Outcome, Picture, Stage
@@ -55,6 +58,7 @@ class Line:
     person: who asked, for one-shot commands; empty in the automatic line.
     threads: how many threads the engines may use.
     rows: what catalog.csv says of single photos.
+    prices: what engines take, for policies that choose by a budget.
     """
 
     catalog: str
@@ -66,6 +70,7 @@ class Line:
     person: str = ""
     threads: int = 1
     rows: Catalog = field(default_factory=Catalog)
+    prices: Prices = field(default_factory=Prices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ def rescue(
             picture = Picture(line.store, record.output) if record.output else None
         if record.verdict.stops or version is wanted[-1]:
             break
-        job = _informed(job, record)
+        job = _routed(_informed(job, record), record, line)
     return passage
 
 
@@ -214,7 +219,7 @@ def unmade(
         if record is None or record.output is None:
             return None
         picture = Picture(line.store, record.output)
-        job = _informed(job, record)
+        job = _routed(_informed(job, record), record, line)
     return None
 
 
@@ -276,12 +281,22 @@ class _Work:
     picture: Picture | None
     code_version: str = ""
     fingerprint: str = ""
+    notes: list[str] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.perf_counter)
 
     @property
     def stage(self) -> Stage:
         return STAGES[self.version]
+
+    def falls_back(self, error: EngineUnavailable) -> bool:
+        """Whether the policy names an engine for when the other is not there; it is used then."""
+        policy = self.job.policy.on_fallback(_PARTS[self.version])
+        if policy is None:
+            return False
+        self.job = replace(self.job, policy=policy)
+        self.notes.append(_text(f"the fallback was used: {error.what}"))
+        return True
 
 
 def _make(
@@ -295,7 +310,7 @@ def _make(
             return existing, Picture(line.store, existing.output) if existing.output else None, ""
         if work.picture is None:
             raise RuntimeError(f"there is no picture to make {work.version} from")
-        outcome = work.stage.run(work.picture, work.job)
+        outcome = _run(work, work.picture)
     except EngineUnavailable as error:
         outcome = Outcome(Verdict.NEEDS_REVIEW, reason=_reason(error))
     except ImgflowError as error:
@@ -309,11 +324,56 @@ def _make(
     return record, picture, crash
 
 
+def _run(work: _Work, picture: Picture) -> Outcome:
+    """What the stage makes; by the fallback of its route, where its engine cannot work."""
+    try:
+        outcome = run_stage(work.stage, picture, work.job)
+    except EngineUnavailable as error:
+        # The fingerprint stays that of the engine: other weights make other outputs.
+        if not work.falls_back(error):
+            raise
+        outcome = run_stage(work.stage, picture, work.job)
+    return replace(outcome, notes=(*work.notes, *outcome.notes)) if work.notes else outcome
+
+
+def run_stage(stage: Stage, picture: Picture, job: Job) -> Outcome:
+    """A stage's outcome, with what its engines told of their work. Raises what it raises."""
+    with accounting() as told:
+        outcome = stage.run(picture, job)
+    return _with_account(outcome, told) if told.calls or told.notes else outcome
+
+
+def _with_account(outcome: Outcome, told: Account) -> Outcome:
+    operations = list(outcome.operations)
+    for number, operation in enumerate(operations):
+        if operation.engine is not None:
+            known: dict[str, Any] = {}
+            if told.device != "cpu":
+                known["device"] = told.device
+            if told.dtype is not None:
+                known["dtype"] = told.dtype
+            for name in ("seed", "prompt", "negative_prompt", "endpoint"):
+                if getattr(operation, name) is None:
+                    known[name] = getattr(told, name)
+            operations[number] = operation.model_copy(update=known)
+    # Of detectors too, and where nothing was repaired.
+    paid = {} if told.cost is None else {"cost": told.cost}
+    if paid and operations:
+        operations[-1] = operations[-1].model_copy(update=paid)
+    return replace(
+        outcome,
+        operations=tuple(operations),
+        measures={**outcome.measures, **paid},
+        notes=(*outcome.notes, *told.notes),
+    )
+
+
 def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture | None]:
     """Objects first, then published files, then the record: what has no record has not happened."""
     store, job = line.store, work.job
     replaced = store.get_record(line.catalog, job.key, work.version)
     output, picture = _output(outcome, work.picture, store)
+    generation = outcome.generation or job.generation
     for rendition in outcome.renditions:
         if not outcome.verdict.stops:
             store.publish(line.catalog, rendition.path, store.read(rendition.object))
@@ -347,6 +407,9 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
         started_at=work.started,
         seconds=round(time.perf_counter() - work.clock, 4),
         environment=environment(line.threads),
+        synthetic=generation is not None,
+        variant=generation.variant if generation else 0,
+        generation=asdict(generation) if generation else None,
     )
     if replaced is not None and not record.verdict.stops:
         _withdraw(replaced, record, store)
@@ -477,12 +540,38 @@ def remake(version: Version, picture: Picture, job: Job) -> Remade:
     return Remade(outcome, output, rejected, made)
 
 
+def _routed(job: Job, record: Record, line: Line) -> Job:
+    """The job under the policy for what the raw version was measured to be, and within the budget
+    for its size: later stages' engines and thresholds."""
+    generation = None if record.generation is None else Generation(**record.generation)
+    if record.version is not Version.RAW:
+        return replace(job, generation=generation)
+    measures = raw_measures(record.measures)
+    routed = line.policy.for_image(job.manifest.traits(), measures)
+    policy, _ = choose(routed.policy, measures.get("megapixels", 0.0), line.prices)
+    return replace(job, policy=policy, routes=routed.applied, generation=generation)
+
+
+def raw_measures(measures: Mapping[str, float]) -> dict[str, float]:
+    """What routes may ask for of a raw version's measures."""
+    found = dict(measures)
+    if "width" in found and "height" in found:
+        found["megapixels"] = found["width"] * found["height"] / 1e6
+        found["long_side"] = max(found["width"], found["height"])
+    return {name: found[name] for name in MEASURED if name in found}
+
+
 def _identify(work: _Work) -> None:
     """Set the code version and the fingerprint: a hash of all that decides a version's output.
 
     Raises EngineUnavailable.
     """
-    work.code_version = code_version(work.version, work.job.policy, work.job.engines)
+    try:
+        work.code_version = code_version(work.version, work.job.policy, work.job.engines)
+    except EngineUnavailable as error:
+        if not work.falls_back(error):
+            raise
+        work.code_version = code_version(work.version, work.job.policy, work.job.engines)
     depends = {
         "version": work.version,
         "input": work.picture.ref.sha256 if work.picture else None,

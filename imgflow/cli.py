@@ -29,13 +29,15 @@ from imgflow.errors import BadKey, BadMask, BadPhoto, EngineUnavailable, Imgflow
 from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
 from imgflow.lineage_commands import add_to as _add_lineage_commands
+from imgflow.models_cli import app as models_app
 
 if TYPE_CHECKING:
     from imgflow.chain import Passage
     from imgflow.lineage.record import Version
     from imgflow.oneshot import Result, Task
+    from imgflow.policy.choice import Prices
     from imgflow.policy.manifest import Manifest
-    from imgflow.policy.policy import Policy, Route, Traits
+    from imgflow.policy.policy import Policy
     from imgflow.store.keys import ImageKey
 
 
@@ -69,6 +71,7 @@ policy_app = typer.Typer(help="The policy: what is repaired, with what, within w
 app.add_typer(policy_app, name="policy", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 _add_lineage_commands(app)
+app.add_typer(models_app, name="models", no_args_is_help=True)
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Source = Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")]
@@ -326,7 +329,7 @@ def policy_check(
     path: Annotated[Path | None, typer.Argument(help="Default: the policy in force.")] = None,
 ) -> None:
     """Say whether a policy file is valid, and what is wrong with it."""
-    from imgflow.policy.policy import load_policy
+    from imgflow.policy.policy import load_policy, with_route
 
     home = Home.find()
     if path is None and home.policy_file.exists():
@@ -335,33 +338,158 @@ def policy_check(
     where = printable(path) if path else "the defaults"
     _require_engines(policy, where)
     for route in policy.routes:
-        routed = policy.model_copy(update={"routes": [route]}).for_image(_traits_of(route))
-        _require_engines(routed.policy, f"{where}, route '{route.name}'")
+        _require_engines(with_route(policy, route), f"{where}, route '{route.name}'")
     _say(f"{where} (sha256 {policy.digest()[:12]})", mark="[green]valid[/green] ")
-
-
-def _traits_of(route: Route) -> Traits:
-    """Traits of some image that the route is for."""
-    from imgflow.policy.policy import Traits
-
-    wanted = (route.when.asset_type, route.when.category, route.when.criticality)
-    return Traits(
-        *(each if isinstance(each, str) else next(iter(each or ()), "") for each in wanted)
-    )
 
 
 def _require_engines(policy: Policy, where: str) -> None:
     """Raises EngineUnavailable where the policy names an engine that there is not."""
     from imgflow.chain import code_version
-    from imgflow.engines.registry import Engines
+    from imgflow.equipment import equip
     from imgflow.lineage.record import Version
 
+    engines = equip(Home.find(), policy)
     try:
         for version in Version:
-            code_version(version, policy, Engines())
+            code_version(version, policy, engines)
     except EngineUnavailable as error:
         error.photo = where
         raise
+
+
+@app.command()
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What shall be on the picture; or use --catalog.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Argument(help="The file to write; with several variants, numbered.")
+    ] = None,
+    catalog: Annotated[
+        bool, typer.Option("--catalog", help="Make raws for catalog rows with a prompt, no photo.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="Default: generate.engine of the policy.")] = "",
+    category: Annotated[str, typer.Option(help="Chooses the preset of the policy.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="What shall not be on it.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same picture.")] = 0,
+    variants: Annotated[int, typer.Option(min=1, max=100, help="Each with the next seed.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Make pictures from words, marked as synthetic in the file, in records and in what is
+    published."""
+    from imgflow import generate as making
+    from imgflow.equipment import equip
+    from imgflow.pool import cores
+
+    home = Home.find()
+    policy = home.policy()
+    if catalog == (prompt is not None) or (target is None) != catalog:
+        raise typer.BadParameter("give a prompt and a file, or --catalog")
+    generator = equip(home, policy, threads=cores()).generator(engine or making.engine_name(policy))
+    wishes: list[tuple[Path, making.Wish]]
+    if catalog:
+        wishes = [
+            (home.uploads.root / key.relative_path, wish) for key, wish in making.missing_raws(home)
+        ]
+    else:
+        assert prompt is not None and target is not None  # noqa: PT018 - seen to above
+        wishes = [
+            (
+                target if variants == 1 else target.with_stem(f"{target.stem}-{number + 1:02}"),
+                making.Wish(prompt, category, negative_prompt, seed, number),
+            )
+            for number in range(variants)
+        ]
+    rows: list[dict[str, Any]] = []
+    with _progress(quiet=as_json) as progress:
+        bar = progress.add_task("pictures", total=len(wishes))
+        for path, wish in wishes:
+            made = making.make(wish, generator, policy.generate)
+            making.write(made, path)
+            generation = asdict(made.generation)
+            rows.append({"file": printable(path), "cost": made.cost, "generation": generation})
+            for note in made.notes:
+                _say(f"{printable(path)}: {note}", mark="[yellow]note[/yellow] ", to=err)
+            progress.advance(bar)
+    if as_json:
+        _print_json({"pictures": rows})
+        return
+    for row in rows:
+        _say(f"{row['file']}: synthetic, seed {row['generation']['seed']}")
+    _say(f"{len(rows)} made by '{generator.spec.name}'" + (" Next: imgflow run" if catalog else ""))
+
+
+@app.command()
+def route(
+    photo: Annotated[Path, typer.Argument(help="A photo file; a manifest beside it counts.")],
+    as_json: Json = False,
+) -> None:
+    """Explain which routes, engines and thresholds a photo gets, line by line."""
+    from imgflow.equipment import equip
+    from imgflow.routing import explain
+
+    home = Home.find()
+    policy = home.policy()
+    data, manifest, key = _given(photo, home, policy)
+    found = explain(data, key, manifest, home, policy, equip(home, policy))
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    for line in found.lines():
+        _say(line)
+
+
+def _given(photo: Path, home: Home, policy: Policy) -> tuple[bytes, Manifest, ImageKey]:
+    """A photo's bytes, the manifest beside it, and its key. Raises BadPhoto, BadManifest."""
+    from imgflow.imaging.decode import read_photo_bytes
+    from imgflow.policy.manifest import Manifest, find_manifest, parse_manifest, read_manifest
+    from imgflow.stages import raw
+    from imgflow.store.keys import ImageKey
+
+    data = read_photo_bytes(photo, raw.limits(policy.raw))
+    beside = find_manifest(photo)
+    manifest = Manifest() if beside is None else parse_manifest(read_manifest(beside), str(beside))
+    # A photo of the upload folder is in the catalog by its path below that.
+    place = photo.absolute()
+    inside = place.is_relative_to(home.uploads.root)
+    key = ImageKey.from_path(str(place.relative_to(home.uploads.root)) if inside else place.name)
+    return data, manifest, key
+
+
+@app.command()
+def precheck(
+    photo: Annotated[Path, typer.Argument(help="A photo file; a manifest beside it counts.")],
+    as_json: Json = False,
+) -> None:
+    """Tell from a small copy what a photo needs, and about how long that takes by stage."""
+    from imgflow.calibration import load_calibration
+    from imgflow.equipment import equip
+    from imgflow.pool import cores
+    from imgflow.precheck import precheck as look
+
+    home = Home.find()
+    policy = home.policy()
+    data, manifest, key = _given(photo, home, policy)
+    manifest = home.catalog().complete(key, manifest)
+    routed = policy.for_image(manifest.traits()).policy
+    stages = load_calibration(home.root).stages
+    quick = look(data, routed, equip(home, policy, threads=cores()), stages, manifest)
+    if as_json:
+        _print_json(quick.as_dict())
+        return
+    _say(f"{quick.width} x {quick.height} pixels, looked at in {quick.took_ms:.0f} ms")
+    clear = "" if quick.mask_confidence is None else f", strokes {quick.mask_confidence:.0%} clear"
+    what = f"{len(quick.regions)} overlays to remove{clear}" if quick.regions else "no overlay"
+    doubt = f"; {quick.uncertain} texts for a person to decide" if quick.uncertain else ""
+    _say(f"text: {what}{doubt}")
+    if quick.regions:
+        _say(f"fill at full resolution: {'yes' if quick.full_resolution else 'not needed'}")
+    _say(f"enlargement: {quick.enlarged}")
+    if quick.milliseconds:
+        parts = ", ".join(f"{stage} {ms:.0f}" for stage, ms in quick.milliseconds.items())
+        _say(f"about {sum(quick.milliseconds.values()):.0f} ms: {parts}")
+    else:
+        _say("milliseconds are not known here yet: imgflow bench precheck PHOTOS")
 
 
 @app.command()
@@ -394,7 +522,8 @@ def rescue(
     from imgflow.lineage.record import Version
     from imgflow.oneshot import Task
 
-    task = Task(_until(Version.UPSCALED), Home.find().policy())
+    policy = Home.find().policy()
+    task = Task(_until(Version.UPSCALED), policy, prices=_prices(policy))
     _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
 
 
@@ -454,7 +583,8 @@ def inpaint(
     except BadPhoto as error:
         what = f"the mask {printable(mask)} cannot be read: {error.what}"
         raise BadMask("mask_unreadable", what) from error
-    task = Task(_until(Version.INPAINTED), _policy(text="none"), asked, masks)
+    policy = _policy(text="none")
+    task = Task(_until(Version.INPAINTED), policy, asked, masks, _prices(policy))
     _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
 
 
@@ -473,8 +603,15 @@ def upscale(
     if scale not in (2, 3, 4):
         raise typer.BadParameter(f"photos are enlarged 2, 3 or 4 times, not {scale}")
     asked = _asked({"op": "upscale", "scale": scale})
-    task = Task(_until(Version.UPSCALED), _policy(text="none"), asked)
+    policy = _policy(text="none")
+    task = Task(_until(Version.UPSCALED), policy, asked, prices=_prices(policy))
     _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
+
+
+def _prices(policy: Policy) -> Prices:
+    from imgflow.calibration import prices_of
+
+    return prices_of(Home.find().root, policy)
 
 
 def _policy(*, text: str) -> Policy:
@@ -497,16 +634,17 @@ def _until(last: Version) -> tuple[Version, ...]:
 
 def _repair(source: Path, target: Path, task: Task, overwrite: bool, as_json: bool) -> list[Result]:
     """Repair a file or a folder's files, with a progress bar. Raises BadPhoto if there is none."""
-    from imgflow.engines.registry import Engines
+    from imgflow.equipment import equip
     from imgflow.oneshot import errands, repair_files
     from imgflow.pool import cores
 
+    engines = equip(Home.find(), task.policy, threads=cores())
     files, results = errands(source, target)
     if not files and not results:
         raise BadPhoto("no_photo", "there is no photo in this folder", photo=printable(source))
     with _progress(quiet=as_json) as progress:
         bar = progress.add_task("photos", total=len(files))
-        for result in repair_files(files, task, Engines(threads=cores()), overwrite=overwrite):
+        for result in repair_files(files, task, engines, overwrite=overwrite):
             results.append(result)
             progress.advance(bar)
     return results

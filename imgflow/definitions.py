@@ -20,20 +20,29 @@ from imgflow.defs.reports import (  # noqa: E402
     reports_job,
     reports_schedule,
 )
-from imgflow.defs.resources import HomeResource, Progress  # noqa: E402
+from imgflow.defs.resources import GpuResource, HomeResource, Progress  # noqa: E402
 from imgflow.defs.schedules import catalog_refresh  # noqa: E402
 from imgflow.defs.sensors import upload_sensor  # noqa: E402
 
 
 def line_definitions(root: str = "", progress: Progress | None = None) -> dg.Definitions:
     """All definitions. root: the installation's folder; empty: where Home.find() finds it."""
-    home = HomeResource(root=root)
+    home, gpu = HomeResource(root=root), GpuResource()
     return dg.Definitions(
-        assets=[with_code_versions(rescue, home.home()), catalog, quality_report],
+        assets=[
+            with_code_versions(rescue, home.home(), gpu.models(home.home())),
+            catalog,
+            quality_report,
+        ],
         jobs=[rescue_job, reports_job],
         sensors=[upload_sensor, run_failure_alert, quarantine_rate_alert],
         schedules=[catalog_refresh, reports_schedule],
-        resources={"home": home, "progress": progress or Progress(), "alerts": Webhook()},
+        resources={
+            "home": home,
+            "gpu": gpu,
+            "progress": progress or Progress(),
+            "alerts": Webhook(),
+        },
         # Of backfills and runs from the UI too. The op has a worker pool of its own: a process
         # for its one step would only cost its start, seconds in every run.
         executor=dg.in_process_executor,

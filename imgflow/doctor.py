@@ -83,9 +83,10 @@ def _opencv(home: Home) -> _Check:
 
 
 def _ocr(home: Home) -> _Check:
-    from imgflow.engines.registry import Engines
+    from imgflow.equipment import equip
 
-    detector = Engines().text_detector(_policy_or_default(home).detext.detector)
+    policy = _policy_or_default(home)
+    detector = equip(home, policy).text_detector(policy.detext.detector)
     yield "ok", detector.spec.code_version
 
 

@@ -148,7 +148,7 @@ def gallery_row(
     return GalleryRow(
         key=last.key,
         title=title or last.key.rpartition("/")[2],
-        about=about,
+        about=" ".join(filter(None, [about, _synthetic(last)])),
         badge=badge,
         tone=tone,
         stopped_at=str(last.version) if last.verdict.stops else "",
@@ -199,6 +199,14 @@ def _result(passage: Sequence[Record]) -> ObjectRef | None:
     """The best version, before it is reduced to renditions."""
     outputs = [record.output for record in passage if record.version is not Version.PUBLISHED]
     return outputs[-1] if outputs else None
+
+
+def _synthetic(record: Record) -> str:
+    """A sentence on a picture that no camera has taken; empty for a photo."""
+    if not record.synthetic:
+        return ""
+    made = record.generation or {}
+    return f"Synthetic: made by {made.get('model_id') or 'an unknown model'}."
 
 
 def _pixels(store: Store, ref: ObjectRef) -> NDArray[np.uint8]:

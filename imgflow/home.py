@@ -64,6 +64,12 @@ class Home:
     def quality_report(self) -> Path:
         return self.root / "reports" / "quality.html"
 
+    @property
+    def models(self) -> Path:
+        """The model shelf: what IMGFLOW_MODELS names, or a folder of the home."""
+        named = os.environ.get("IMGFLOW_MODELS")
+        return Path(named).absolute() if named else self.root / "models"
+
     def catalog_changed_within(self, seconds: float) -> bool:
         """Whether catalog.csv was written so shortly ago that it may not be whole."""
         try:

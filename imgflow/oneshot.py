@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from imgflow.imaging.photo import Rights
 from imgflow.imaging.xmp import xmp_packet
 from imgflow.lineage.provenance import provenance_of
 from imgflow.lineage.record import Record, Version
+from imgflow.policy.choice import Prices
 from imgflow.policy.manifest import Manifest
 from imgflow.policy.policy import Policy
 from imgflow.stages import raw
@@ -51,12 +52,14 @@ class Task:
 
     versions: as far as the photo shall go. manifest: what is asked, in place of manifests beside
     the photos; None: those are read. masks: bytes of the mask files that the manifest names.
+    prices: what engines take, where the policy chooses by a budget.
     """
 
     versions: tuple[Version, ...]
     policy: Policy
     manifest: Manifest | None = None
     masks: dict[str, bytes] | None = None
+    prices: Prices = field(default_factory=Prices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,7 @@ def _repair(errand: Errand, task: Task, engines: Engines, overwrite: bool) -> Re
             uploads=errand.uploads,
             run_id=_ONCE,
             person=_person(),
+            prices=task.prices,
         )
         intake = None
         if task.manifest is not None:

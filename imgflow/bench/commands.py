@@ -216,6 +216,95 @@ def soak(
 
 
 @app.command()
+def engines(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos that no training saw.")],
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Only these; services are measured only if named.")
+    ] = None,
+    cases: Annotated[int, typer.Option(min=1, help="So many of the photos at most.")] = 12,
+    plot: Annotated[
+        Path | None, typer.Option(help="An .svg file for quality against time.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Every installed fill and upscaler: quality, time, memory, and which to use for whom."""
+    from dataclasses import asdict
+
+    from imgflow.bench.engines.measure import TASKS, candidates
+    from imgflow.bench.engines.report import plot as drawn
+    from imgflow.bench.engines.report import recommendation, table
+    from imgflow.bench.engines.run import bench_engines
+    from imgflow.bench.precheck import find_photos
+    from imgflow.calibration import Calibration, save_calibration
+    from imgflow.errors import BadPhoto
+    from imgflow.files import replacing
+    from imgflow.home import Home
+    from imgflow.lineage.environment import environment
+
+    home = Home.find()
+    paths = find_photos(photos)[:cases]
+    if not paths:
+        raise BadPhoto("no_photo", "there is no photo in this folder", photo=str(photos))
+    found = list(candidates(home, home.policy(), paths, engine or ()))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("engines", total=len(found))
+        readings = bench_engines(found, lambda: progress.advance(task))
+    for each in TASKS:
+        out.print(table(readings, each))
+    for reading in (each for each in readings if each.problem):
+        out.print(f"{reading.name}: {reading.problem}", markup=False, soft_wrap=True)
+    out.print(f"on {len(paths)} photos. For the policy:")
+    out.print(recommendation(readings), markup=False, soft_wrap=True, highlight=False)
+    seconds = {each.name: each.seconds for each in readings if each.seconds > 0}
+    machine = environment(1).instruction_set
+    save_calibration(home.root, Calibration(machine=machine, engines=seconds))
+    if plot is not None:
+        with replacing(plot) as partial:
+            partial.write_text(drawn(readings))
+    if as_json:
+        print(json.dumps([asdict(each) for each in readings]))
+
+
+@app.command()
+def precheck(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos; at least 4, better 40.")],
+    cases: Annotated[int, typer.Option(min=4, help="So many of them at most.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """Calibrate the quick look on half of the photos, and check its milliseconds on the others."""
+    from imgflow.bench.precheck import MEDIAN_AIM, TAIL_AIM, bench_precheck, find_photos
+    from imgflow.calibration import Calibration, save_calibration
+    from imgflow.equipment import equip
+    from imgflow.home import Home
+    from imgflow.lineage.environment import environment
+
+    home = Home.find()
+    policy = home.policy()
+    found = find_photos(photos)[:cases]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("photos", total=len(found))
+        result = bench_precheck(found, policy, equip(home, policy), lambda: progress.advance(task))
+    machine = environment(1).instruction_set
+    save_calibration(home.root, Calibration(machine=machine, stages=result.stages))
+    out.print(
+        f"calibrated on {result.calibrated} photos, checked on {len(result.errors)} others: "
+        f"median error {result.median:.0%} (aim {MEDIAN_AIM:.0%}), 90th percentile "
+        f"{result.tail:.0%} (aim {TAIL_AIM:.0%}); a look takes {result.took_ms:.0f} ms of one core"
+    )
+    if as_json:
+        figures = {
+            "median": result.median,
+            "p90": result.tail,
+            "photos": len(result.errors),
+            "took_ms": result.took_ms,
+            "stages": result.stages,
+        }
+        print(json.dumps(figures))
+    if not result.is_good:
+        raise typer.Exit(1)
+
+
+@app.command()
 def text(
     photos: Annotated[Path, typer.Argument(help="A folder of photos that no training saw.")],
     cases: Annotated[int, typer.Option(min=1, help="With an overlay, and as many without.")] = 300,

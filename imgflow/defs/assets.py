@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads the op's signature.
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from imgflow.defs.checks import check_specs
 from imgflow.defs.events import Stored, latest, report
 from imgflow.defs.orphans import process_tag
 from imgflow.defs.partitions import PHOTOS
-from imgflow.defs.resources import HomeResource, Progress
+from imgflow.defs.resources import GpuResource, HomeResource, Progress
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Version
 
@@ -69,6 +70,7 @@ def rescue(
     context: dg.AssetExecutionContext,
     config: RescueConfig,
     home: HomeResource,
+    gpu: GpuResource,
     progress: dg.ResourceParam[Progress],
 ) -> Iterator[Any]:
     """Take a batch of images through the selected versions.
@@ -86,11 +88,13 @@ def rescue(
         run_id=context.run.run_id,
         versions=tuple(version for version in Version if version in selected),
         force=config.force,
+        compute=gpu.compute(),
+        models=gpu.models(home.home()),
     )
     keys = [ImageKey(key) for key in config.keys or context.partition_keys]
     # Read once, before the first worker: what is made under a later policy is then stale, and
     # never the other way round.
-    codes = _code_versions(order.home)
+    codes = _code_versions(order.home, order.models)
     crashes, refused, stopped = [], [], 0
     for passage in run_batch(keys, order):
         yield from _report(context, passage, order, codes)
@@ -114,21 +118,24 @@ def rescue(
         raise dg.Failure(". ".join(problems), allow_retries=False)
 
 
-def with_code_versions(assets: dg.AssetsDefinition, home: Home) -> dg.AssetsDefinition:
+def with_code_versions(
+    assets: dg.AssetsDefinition, home: Home, models: Path | None = None
+) -> dg.AssetsDefinition:
     """The versions' assets with what decides their output under the policy now in force: after
     a change of it or of an engine, Dagster shows as stale what would come out differently.
     """
-    codes = _code_versions(home)
+    codes = _code_versions(home, models)
     return assets.map_asset_specs(
         lambda spec: spec.replace_attributes(code_version=codes[Version(spec.key.path[-1])])
     )
 
 
-def _code_versions(home: Home) -> dict[Version, str]:
+def _code_versions(home: Home, models: Path | None) -> dict[Version, str]:
     from imgflow.chain import line_code_versions
-    from imgflow.engines.registry import Engines
+    from imgflow.equipment import equip
 
-    return line_code_versions(home.policy(), Engines())
+    policy = home.policy()
+    return line_code_versions(policy, equip(home, policy, models=models))
 
 
 def _report(

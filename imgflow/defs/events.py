@@ -134,6 +134,12 @@ def _metadata(record: Record, store: Store) -> dict[str, dg.MetadataValue]:
         "verdict": dg.MetadataValue.text(str(record.verdict)),
         "seconds": dg.MetadataValue.float(record.seconds),
     }
+    if record.synthetic:
+        made = record.generation or {}
+        metadata["synthetic"] = dg.MetadataValue.text(
+            f"made by {made.get('model_id') or 'an unknown model'}, seed {made.get('seed')}, "
+            f"prompt: {made.get('prompt') or 'unknown'}"
+        )
     if record.notes:
         metadata["notes"] = dg.MetadataValue.text("; ".join(record.notes))
     for operation in record.operations:

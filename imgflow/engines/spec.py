@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ class EngineSpec:
     """Whether a seed changes the result."""
     prompted: bool = False
     """Whether a prompt changes the result."""
+    parameters: tuple[tuple[str, Any], ...] = ()
+    """Settings of the engine's own that change its result, by name."""
 
     def stamp(self) -> EngineStamp:
         """The engine as a record names it."""
@@ -61,7 +64,10 @@ class EngineSpec:
     def code_version(self) -> str:
         """Short text that changes whenever the engine's output may change."""
         weights = f"@{self.weights_sha256[:12]}" if self.weights_sha256 else ""
-        return f"{self.name}:{self.model_id}{weights}"
+        settings = ""
+        if self.parameters:
+            settings = "#" + hashlib.sha256(repr(self.parameters).encode()).hexdigest()[:8]
+        return f"{self.name}:{self.model_id}{weights}{settings}"
 
 
 class TextDetector(Protocol):
@@ -157,3 +163,40 @@ class Computing(Protocol):
     @property
     def computed_in(self) -> str:
         """Such as bfloat16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A thing that was found in a photo. mask: (H, W) uint8, 255 on it. confidence: 0..1."""
+
+    label: str
+    confidence: float
+    mask: NDArray[np.uint8]
+
+
+class ObjectDetector(Protocol):
+    """Finds things."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def propose(self, pixels: NDArray[np.uint8]) -> list[Proposal]:
+        """What was found in (H, W, 3) uint8 sRGB."""
+
+
+class Generator(Protocol):
+    """Makes pictures out of words."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        seed: int = 0,
+        width: int = 512,
+        height: int = 512,
+    ) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 sRGB."""

@@ -21,6 +21,7 @@ from imgflow.errors import BadPhoto
 from imgflow.imaging.colour import bands, to_uint8
 from imgflow.imaging.metadata import read_orientation, read_rights
 from imgflow.imaging.photo import Photo, Source
+from imgflow.imaging.synthetic import read_generation
 
 # What Pillow has to say about a photo becomes an error or a note here. Silenced once, because
 # warnings.catch_warnings is not safe in threads.
@@ -168,6 +169,7 @@ def decode(
         orientation = tiff_orientation if tiff_orientation in range(1, 9) else 1
         to_apply = 1
     rights = read_rights(image, notes)
+    generation = read_generation(image)
     profile = image.info.get("icc_profile") or None
     format_name = image.format or ""
     is_plain = (
@@ -227,6 +229,7 @@ def decode(
         icc_profile=profile,
         notes=tuple(notes),
         is_plain=is_plain and transform is None,
+        generation=generation,
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from imgflow.imaging.synthetic import Generation
+
 
 @dataclass(frozen=True, slots=True)
 class Rights:
@@ -57,3 +59,5 @@ class Photo:
     icc_profile: bytes | None
     notes: tuple[str, ...]
     is_plain: bool
+    generation: Generation | None = None
+    """What made it, where the file says that no camera has."""

@@ -22,7 +22,7 @@ def provenance_of(records: Sequence[Record], stated: str = "") -> Provenance:
     that the original's own metadata states; empty if none.
     """
     operations = [operation for record in records for operation in record.operations]
-    steps = tuple(
+    steps = _generated(records) + tuple(
         ProvenanceStep(
             name=operation.name,
             model=operation.engine.model_id if operation.engine else "",
@@ -39,6 +39,21 @@ def provenance_of(records: Sequence[Record], stated: str = "") -> Provenance:
         source_sha256=last.output.sha256 if last and last.output else "",
         steps=steps,
     )
+
+
+def _generated(records: Sequence[Record]) -> tuple[ProvenanceStep, ...]:
+    """What made a picture that no camera has taken, as far as it says so."""
+    told = records[0].generation if records else None
+    if told is None:
+        return ()
+    step = ProvenanceStep(
+        name="generate",
+        model=told.get("model_id") or "",
+        weights=told.get("weights_sha256") or "",
+        seed=told.get("seed"),
+        prompt=told.get("prompt") or "",
+    )
+    return (step,)
 
 
 def _source_type(records: Sequence[Record], steps: Sequence[ProvenanceStep], stated: str) -> str:

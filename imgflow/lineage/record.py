@@ -219,8 +219,9 @@ class Record(_Model):
     seconds: float
     environment: Environment
 
-    synthetic: bool = False
+    synthetic: bool = False  # the picture says that no camera has taken it
     variant: int = 0
+    generation: dict[str, Any] | None = None  # what made it, as far as it says so
 
     @property
     def data_version(self) -> str:

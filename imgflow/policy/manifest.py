@@ -25,7 +25,8 @@ from pydantic import (
 )
 
 from imgflow.errors import BadManifest
-from imgflow.policy.policy import STRICT, AssetType, Criticality, Line, Traits, Whole
+from imgflow.policy.policy import STRICT, AssetType, Criticality, Traits, Whole
+from imgflow.policy.text import Line
 from imgflow.policy.yamlfile import (
     explain,
     read_limited,

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +26,8 @@ from pydantic import (
 )
 
 from imgflow.errors import BadPolicy
+from imgflow.policy.engines import EngineSettings
+from imgflow.policy.text import Line
 from imgflow.policy.yamlfile import explain, load_yaml, read_limited
 
 AssetType = Literal["thumbnail", "web", "hero", "print", "social"]
@@ -39,13 +39,6 @@ Part = Annotated[int, Field(ge=1, le=10_000)]
 _MOST_OBLONG = 20
 
 
-def _one_line(text: str) -> str:
-    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") for each in text):
-        raise ValueError("must not contain control characters or line breaks")
-    return text
-
-
-Line = Annotated[str, AfterValidator(_one_line)]
 # Strict alone is not enough for numbers in a Literal: True == 1 and 2.0 == 2.
 Whole = BeforeValidator(lambda value: str(value) if isinstance(value, bool | float) else value)
 # Text and numbers are not converted into each other; YAML and JSON have no tuples.
@@ -150,6 +143,9 @@ class RawSettings(Settings):
     keep_16_bit: bool = Field(False, description="keep 16 bits a channel instead of reducing to 8")
     max_pixels: int = Field(100_000_000, ge=1, description="most pixels of an upload")
     max_bytes: int = Field(256 * 1024 * 1024, ge=1, description="most bytes of an upload")
+    measure: bool = Field(
+        False, description="measure noise, sharpness and blocks at once; on where a route asks"
+    )
 
 
 class DetextSettings(Settings):
@@ -165,6 +161,7 @@ class DetextSettings(Settings):
         description="marks that are yours: removed though they claim rights",
     )
     detector: Line = Field("rapidocr", description="text detector engine")
+    fallback: Line | None = Field(None, description="detector where that one is not available")
     eraser: Line = Field("eraser", description="engine that finds strokes and takes them off")
     fill: Line = Field(
         "eraser", description="what fills the strokes: the eraser itself, or a fill engine"
@@ -188,12 +185,69 @@ class DetextSettings(Settings):
         return given
 
 
+class ObjectRule(Settings):
+    """Things that may not belong in a photo, and what is to be done about them."""
+
+    detector: Line = Field(description="object detector engine")
+    labels: list[Annotated[Line, Field(min_length=1)]] = Field(
+        default_factory=list, description="only these; empty: all that it proposes"
+    )
+    action: Literal["ask", "fill"] = Field("ask", description="ask: a person decides")
+    min_confidence: float = Field(0.6, ge=0, le=1, description="less is not believed")
+    keep_subject: bool = Field(
+        True, description="what is large and central stays: people that are the subject"
+    )
+    max_area: float = Field(
+        0.15, gt=0, le=1, description="of the photo; what is larger is never filled unasked"
+    )
+    grow: int = Field(6, ge=0, le=256, description="pixels around it that go too")
+    prompt: Line = Field("", max_length=2000, description="what to paint instead")
+
+
+_TEXTURE_HINTS = {
+    "knit": "even knitted fabric, regular stitches",
+    "knitwear": "even knitted fabric, regular stitches",
+    "denim": "denim fabric, diagonal twill weave",
+    "leather": "smooth leather with fine grain",
+    "lace": "fine lace pattern",
+    "wool": "woven wool fabric",
+    "linen": "plain linen weave",
+}
+
+
 class InpaintSettings(Settings):
-    """How regions that a manifest names are filled."""
+    """How regions are filled that a manifest names or a detector proposes."""
 
     fill: Line = Field("telea", description="fill engine")
+    better: list[Annotated[Line, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="fill engines that are better, best first: used where the budget allows",
+    )
+    fallback: Line | None = Field(
+        None, description="fill engine where that one is not available; null: a person decides"
+    )
     context: int = Field(64, ge=4, le=2048, description="pixels around a hole that a fill sees")
+    context_share: float = Field(
+        0.5, ge=0, le=4, description="the same as a share of the hole's long side, if that is more"
+    )
     feather: int = Field(4, ge=0, le=64, description="pixels over which a fill is joined")
+    colour_transfer: bool = Field(
+        True, description="an engine that repaints the surroundings too is shifted to their tones"
+    )
+    objects: list[ObjectRule] = Field(
+        default_factory=list, max_length=20, description="what to look for, and to fill or ask"
+    )
+    text_first: float | None = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="a region without a prompt of which text covers this share goes to the "
+        "eraser first; null: never",
+    )
+    texture_hints: dict[Line, Line] = Field(
+        default_factory=lambda: dict(_TEXTURE_HINTS),
+        description="words of a category, and what is added to the prompts of its photos",
+    )
     gates: RepairGates = RepairGates(
         psnr=14.0, ssim=0.35, haarpsi=0.25, gain=None, unprobed_area=0.05
     )
@@ -203,6 +257,13 @@ class UpscaleSettings(Settings):
     """When and how a photo is enlarged, sharpened or freed of noise."""
 
     engine: Line = Field("sr", description="enlarging engine")
+    better: list[Annotated[Line, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="enlarging engines that are better, best first: used where the budget allows",
+    )
+    fallback: Line | None = Field(
+        None, description="enlarging engine where that one is not available"
+    )
     sharpener: Line = Field("unsharp", description="engine for soft photos, at their own size")
     denoiser: Line = Field("nlmeans", description="engine for noisy photos, at their own size")
     mode: Literal["conservative", "creative"] = Field(
@@ -406,6 +467,56 @@ class AlertSettings(Settings):
         return self
 
 
+_PRESETS = {
+    "default": "product photo of {prompt}, plain white background, soft even light, sharp",
+    "shoes": "product photo of {prompt}, a pair of shoes, three-quarter view, white background",
+    "knit": "product photo of {prompt}, knitted garment laid flat, white background, soft light",
+    "jewellery": "macro product photo of {prompt}, white background, soft reflections",
+    "furniture": "photo of {prompt} in a bright plain room, eye level, natural light",
+}
+
+
+class GenerateSettings(Settings):
+    """How pictures are made for catalog rows without a photo, and for concepts."""
+
+    engine: Line | None = Field(None, description="generator engine; null: nothing is generated")
+    negative_prompt: Line = Field("text, watermark, logo, blurry", max_length=2000)
+    presets: dict[Line, Line] = Field(
+        default_factory=lambda: dict(_PRESETS),
+        description="words around a {prompt} by a word of the category; default: of all others",
+    )
+    width: int = Field(768, ge=64, le=4096, description="pixels")
+    height: int = Field(768, ge=64, le=4096, description="pixels")
+
+
+class Budget(Settings):
+    """What an image may take; null: whatever it takes. Chooses among the `better` engines."""
+
+    seconds: float | None = Field(None, gt=0, description="per engine")
+    cost: float | None = Field(None, ge=0, description="per engine, in the currency of services")
+
+
+class Span(Settings):
+    """A measured value, from `least` on and below `below`."""
+
+    least: float | None = None
+    below: float | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Span:
+        if self.least is None and self.below is None:
+            raise ValueError("give least, below or both")
+        return self
+
+    def holds(self, value: float) -> bool:
+        return (self.least is None or value >= self.least) and (
+            self.below is None or value < self.below
+        )
+
+
+Measured = Literal["noise", "sharpness", "blockiness", "resolution", "megapixels", "long_side"]
+MEASURED: tuple[Measured, ...] = get_args(Measured)
+
 # Told apart by form, so that a wrong value is explained once and not for each of the two.
 _ONE, _SEVERAL = Tag("one"), Tag("several")
 _ONE_OR_SEVERAL = Discriminator(lambda value: "several" if isinstance(value, list) else "one")
@@ -434,23 +545,42 @@ class Condition(Settings):
         | None
     ) = None
 
+    measured: dict[Measured, Span] = Field(
+        default_factory=dict, description="of the photo as it came: noise, sharpness, megapixels"
+    )
+
     @model_validator(mode="after")
     def _says_something(self) -> Condition:
-        if not (self.asset_type or self.category or self.criticality):
+        if not (self.asset_type or self.category or self.criticality or self.measured):
             raise ValueError(
-                "must name an asset_type, category or criticality; "
+                "must name an asset_type, category or criticality, or something measured; "
                 "what is for all images belongs outside of routes"
             )
         return self
 
-    def matches(self, traits: Traits) -> bool:
+    def matches(self, traits: Traits, measures: Mapping[str, float] | None = None) -> bool:
+        """measures: of the raw version; None: not known yet, and then nothing measured matches."""
+        return not self.misses(traits, measures)
+
+    def misses(self, traits: Traits, measures: Mapping[str, float] | None = None) -> str:
+        """Why the route is not for an image, in words; empty if it is."""
         for name, value in traits.as_dict().items():
             wanted = getattr(self, name)
-            if wanted is not None and value not in (
-                [wanted] if isinstance(wanted, str) else wanted
-            ):
-                return False
-        return True
+            allowed = [wanted] if isinstance(wanted, str) else wanted
+            if allowed is not None and value not in allowed:
+                said = f"{name} is '{value}'" if value else f"nobody has said the {name}"
+                return f"{said}, not {' or '.join(allowed)}"
+        for measured, span in self.measured.items():
+            found = (measures or {}).get(measured)
+            if found is None:
+                return f"{measured} is not measured"
+            if not span.holds(found):
+                least = "" if span.least is None else f"at least {span.least:g}"
+                below = "" if span.below is None else f"below {span.below:g}"
+                return f"{measured} is {found:.3g}, not " + " and ".join(
+                    filter(None, [least, below])
+                )
+        return ""
 
 
 class Route(Settings):
@@ -464,6 +594,11 @@ class Route(Settings):
     when: Condition
     set: dict[str, Any] = Field(description="the parts of the policy that differ")
 
+
+# What is not known of a photo by its size alone.
+_BLIND: tuple[Measured, ...] = ("noise", "sharpness", "blockiness", "resolution")
+# Which field of each part its fallback stands in for.
+_REPLACED_BY_FALLBACK = {"detext": "detector", "inpaint": "fill", "upscale": "engine"}
 
 _DEFAULT_RENDITIONS = [
     RenditionSettings(name="web", long_side=1600),
@@ -499,6 +634,11 @@ class Policy(Settings):
     run: RunSettings = RunSettings()
     refresh: RefreshSettings = RefreshSettings()
     alerts: AlertSettings = AlertSettings()
+    budget: Budget = Budget()
+    generate: GenerateSettings = GenerateSettings()
+    engines: dict[Annotated[Line, Field(min_length=1, max_length=100)], EngineSettings] = Field(
+        default_factory=dict, description="engines of yours, by the names used above"
+    )
     routes: list[Route] = Field(default_factory=lambda: list(_DEFAULT_ROUTES))
 
     @model_validator(mode="after")
@@ -511,21 +651,47 @@ class Policy(Settings):
                 raise ValueError(f"two {kind}s have the same name: {sorted(names)}")
         for route in self.routes:
             # A route that could not be applied is found now, not when its first image comes.
-            if forbidden := set(route.set) & {"version", "routes", "run", "refresh", "alerts"}:
+            if forbidden := set(route.set) & {
+                "version",
+                "routes",
+                "run",
+                "refresh",
+                "alerts",
+                "engines",
+                "generate",
+            }:
                 raise ValueError(f"route '{route.name}' cannot set {sorted(forbidden)}")
+            if route.when.measured and "raw" in route.set:
+                raise ValueError(f"route '{route.name}' cannot set raw by what raw measures")
             try:
                 with_route(self, route)
             except ValidationError as error:
                 raise ValueError(f"route '{route.name}': {explain(error, Policy)}") from None
         return self
 
-    def for_image(self, traits: Traits) -> Routed:
-        """The policy for an image of these traits."""
+    def for_image(self, traits: Traits, measures: Mapping[str, float] | None = None) -> Routed:
+        """The policy for an image of these traits. measures: of its raw version, once known."""
         policy = self.model_copy(update={"routes": []})
-        applied = [route for route in self.routes if route.when.matches(traits)]
+        applied = [route for route in self.routes if route.when.matches(traits, measures)]
         for route in applied:
             policy = with_route(policy, route)
+        if any(set(route.when.measured) & set(_BLIND) for route in self.routes):
+            policy = policy.model_copy(
+                update={"raw": policy.raw.model_copy(update={"measure": True})}
+            )
         return Routed(policy, tuple(route.name for route in applied))
+
+    def on_fallback(self, part: str) -> Policy | None:
+        """The policy with the fallback engine of a part (detext, inpaint, upscale) in its engine's
+        place; None if the part names none."""
+        settings = getattr(self, part)
+        fallback = getattr(settings, "fallback", None)
+        if fallback is None:
+            return None
+        changes: dict[str, Any] = {_REPLACED_BY_FALLBACK[part]: fallback, "fallback": None}
+        if part == "upscale":
+            changes["mode"] = "conservative"
+        return self.model_copy(update={part: settings.model_copy(update=changes)})
 
     def digest(self) -> str:
         """sha256 of the policy's canonical JSON."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from imgflow.imaging import blind
+from imgflow.imaging.colour import flatten
 from imgflow.imaging.decode import DecodeLimits, decode
 from imgflow.lineage.record import GateResult, Verdict
 from imgflow.policy.policy import RawSettings
@@ -21,6 +25,11 @@ def raw(picture: Picture, job: Job) -> Outcome:
     settings = job.policy.raw
     photo = decode(job.data, limits(settings), keep_16_bit=settings.keep_16_bit)
     height, width, channels = photo.pixels.shape
+    measures = {"width": float(width), "height": float(height)}
+    if settings.measure:
+        seen = photo.pixels if channels == 3 else flatten(photo.pixels, (255, 255, 255))
+        found = blind.measure(seen)
+        measures |= {name: round(value, 4) for name, value in asdict(found).items()}
     shape = {
         "width": width,
         "height": height,
@@ -32,7 +41,8 @@ def raw(picture: Picture, job: Job) -> Outcome:
         pixels=photo.pixels,
         object=picture.ref.model_copy(update=shape) if photo.is_plain else None,
         gates=(GateResult(name="readable", metric="readable", value=1.0, passed=True),),
-        measures={"width": float(width), "height": float(height)},
+        measures=measures,
+        generation=photo.generation,
         notes=photo.notes,
         rights=photo.rights,
     )

@@ -17,6 +17,7 @@ from imgflow.imaging.decode import DecodeLimits, decode
 from imgflow.imaging.encode import encode_mask
 from imgflow.imaging.masks import Mask
 from imgflow.imaging.photo import Rights
+from imgflow.imaging.synthetic import Generation
 from imgflow.lineage.record import (
     GateResult,
     ObjectRef,
@@ -74,7 +75,8 @@ class Job:
     masks: the mask files by the name that the manifest gives them.
     attachments: sha256 of the archived manifest and masks.
     known_hashes: hashes that a mask may name as the image that it was drawn on.
-    rights: known once raw is made.
+    rights: known once raw is made. generation: the same; what made a picture that says it is
+    synthetic.
     earlier: the records of the versions before, in the order of the line.
     person: who asks, for a one-shot command; empty in the automatic line.
     """
@@ -93,6 +95,7 @@ class Job:
     rights: Rights = field(default_factory=Rights)
     person: str = ""
     earlier: tuple[Record, ...] = ()
+    generation: Generation | None = None
 
     @property
     def requester(self) -> str:
@@ -123,6 +126,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     renditions: tuple[Rendition, ...] = ()
     rights: Rights | None = None
+    generation: Generation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,7 @@ def _work(decision: Decision, measured: blind.BlindMeasures, job: Job) -> _Work:
         "character": decision.character,
         "mode": decision.mode,
         "looks": settings.looks,
+        **dict(engine.spec.parameters),
     }
     once = with_alpha(engine)
     return _Work(engine, lambda tile: mean_of_looks(once, tile, settings.looks), parameters)
@@ -326,7 +327,7 @@ def _settings(policy: Policy) -> dict[str, Any]:
 def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
     """All that any photo may need: a manifest may ask for any scale."""
     settings = policy.upscale
-    names = [settings.engine]
+    names = [settings.engine, *settings.better]
     if settings.mode == "creative" and settings.creative_engine is not None:
         names.append(settings.creative_engine)
     characters: tuple[Character, ...] = ("clean", "photo")

@@ -91,8 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
         patch.setattr(batch, "supervise", at_once)
-        patch.setattr(batch, "Engines", engines)
-        patch.setattr("imgflow.engines.registry.Engines", engines)
+        patch.setattr("imgflow.equipment.Engines", engines)
         with instance(home) as dagster:
             shop = Shop(home, dagster, detector)
             shop.set_policy()

@@ -1,0 +1,207 @@
+"""What spandrel loads: super-resolution, restoration and inpainting networks by weights file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.engines.account import account
+from imgflow.engines.compute import module_bytes, on_card_or_processor
+from imgflow.engines.held import Bench, Held
+from imgflow.engines.shelf.shelf import Weights
+from imgflow.engines.spec import EngineSpec
+from imgflow.engines.torchfile import first_line, read_state, require_finite, unfit
+from imgflow.errors import EngineUnavailable
+from imgflow.imaging.colour import data_range
+from imgflow.imaging.tiling import MIN_CORE
+
+if TYPE_CHECKING:
+    import torch
+
+# What a tile of the smallest size sees beyond its core for being blended, at most.
+_BLENDED = 32
+_MOST_PASSES = 2
+
+
+def load_network(path: Path) -> Any:
+    """spandrel's descriptor of a weights file, on the processor, in float32, for inference.
+
+    Raises EngineUnavailable (code weights_unfit) for what is damaged or no network that it knows.
+    """
+    from spandrel import (  # type: ignore[import-untyped]
+        MAIN_REGISTRY,
+        canonicalize_state_dict,
+    )
+
+    state = read_state(path)
+    try:
+        network = MAIN_REGISTRY.load(canonicalize_state_dict(state))
+    # Each architecture checks in its own way, with whatever error comes of it.
+    except Exception as error:
+        raise unfit(path, f"they are of no network that is known ({first_line(error)})") from error
+    require_finite(path, network.model)
+    return network.float().eval()
+
+
+class SpandrelUpscaler:
+    """A super-resolution or restoration network for one scale.
+
+    A network for another scale is used as often as it takes, and the result reduced.
+    Raises EngineUnavailable (code engine_scale) where that cannot give the scale.
+    """
+
+    def __init__(self, name: str, weights: Weights, scale: int, bench: Bench) -> None:
+        native = weights.card.scale
+        passes = _passes(name, native, scale)
+        self.spec = EngineSpec(
+            name=name,
+            kind="upscaler",
+            model_id=f"{weights.name}-{weights.card.architecture or 'spandrel'}-x{scale}",
+            licence=weights.card.licence,
+            weights_sha256=weights.sha256,
+            scale=scale,
+            receptive=math.ceil(
+                sum(weights.card.receptive / native**each for each in range(passes))
+            ),
+            tiling="tiles",
+            dtypes=("float32",),
+        )
+        self._weights, self._bench, self._passes = weights, bench, passes
+        self._held = Held(bench, weights, self._load, _measure)
+
+    def enlarge(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        smallest = MIN_CORE + 2 * (self.spec.receptive + _BLENDED)
+        return on_card_or_processor(
+            self._bench.compute,
+            lambda device: self._enlarge(tile, device),
+            smaller_helps=max(tile.shape[:2]) > smallest,
+        )
+
+    def _enlarge(self, tile: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
+        network = self._held.on(device)
+        account().dtype = str(network.dtype).removeprefix("torch.")
+        large = tile
+        for _ in range(self._passes):
+            large = _once(network, large)
+        height, width = (side * self.spec.scale for side in tile.shape[:2])
+        if large.shape[:2] == (height, width):
+            return large
+        reduced = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(reduced, np.float32).reshape(height, width, tile.shape[2])
+
+    def _load(self, device: torch.device) -> Any:
+        network = load_network(self._weights.file)
+        kind = getattr(network, "purpose", "")
+        if kind not in ("SR", "Restoration") or network.input_channels not in (1, 3):
+            raise unfit(
+                self._weights.file,
+                f"they are of a network for {kind or 'something else'} with "
+                f"{network.input_channels} channels, and not for enlarging photos",
+            )
+        if network.scale != self._weights.card.scale:
+            raise unfit(
+                self._weights.file,
+                f"the network enlarges x{network.scale}, its card says x{self._weights.card.scale}",
+            )
+        dtype = self._bench.compute.dtype(
+            device, half=network.supports_half, bfloat16=network.supports_bfloat16
+        )
+        return network.to(device, dtype)
+
+
+class SpandrelFill:
+    """An inpainting network: LaMa, or what is like it. It sees a hole with its surroundings."""
+
+    def __init__(self, name: str, weights: Weights, bench: Bench) -> None:
+        self.spec = EngineSpec(
+            name=name,
+            kind="filler",
+            model_id=f"{weights.name}-{weights.card.architecture or 'spandrel'}",
+            licence=weights.card.licence,
+            weights_sha256=weights.sha256,
+            tiling="crop",
+            dtypes=("uint8", "uint16"),
+        )
+        self._weights, self._bench = weights, bench
+        self._held = Held(bench, weights, self._load, _measure)
+
+    def fill(
+        self,
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.uint8],
+        *,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        seed: int | None = None,
+    ) -> NDArray[np.generic]:
+        return on_card_or_processor(
+            self._bench.compute,
+            lambda device: self._fill(pixels, mask, device),
+            smaller_helps=False,
+        )
+
+    def _fill(
+        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], device: torch.device
+    ) -> NDArray[np.generic]:
+        network = self._held.on(device)
+        account().dtype = "float32"
+        return fill_with(network, pixels, mask, device)
+
+    def _load(self, device: torch.device) -> Any:
+        network = load_network(self._weights.file)
+        if getattr(network, "purpose", "") != "Inpainting" or network.input_channels != 3:
+            kind = getattr(network, "purpose", "something else")
+            raise unfit(self._weights.file, f"they are of a network for {kind}, not for filling")
+        # Fourier convolutions lose what they are for in half precision.
+        return network.to(device)
+
+
+def fill_with(
+    network: Any, pixels: NDArray[np.generic], mask: NDArray[np.uint8], device: torch.device
+) -> NDArray[np.generic]:
+    """(H, W, 3) of a network that maps a photo and a mask, both 0..1, to a photo."""
+    import torch
+
+    top = data_range(pixels.dtype)
+    shares = pixels.astype(np.float32) / np.float32(top)
+    photo = torch.from_numpy(shares).permute(2, 0, 1)[None].to(device)
+    hole = torch.from_numpy((mask > 0).astype(np.float32))[None, None].to(device)
+    with torch.inference_mode():
+        filled = network(photo, hole)[0].permute(1, 2, 0).float().cpu().numpy()
+    if not np.isfinite(filled).all():
+        raise ValueError("the fill returned NaN or infinity")
+    return np.rint(np.clip(filled, 0, 1) * top).astype(pixels.dtype)
+
+
+def _once(network: Any, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    import torch
+
+    planes = torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1)[None]
+    planes = planes.to(network.device, network.dtype)
+    with torch.inference_mode():
+        if network.input_channels == 1:  # a network for brightness sees each colour as such
+            made = torch.cat([network(planes[:, each : each + 1]) for each in range(3)], dim=1)
+        else:
+            made = network(planes)
+    return np.ascontiguousarray(made[0].permute(1, 2, 0).float().cpu().numpy())
+
+
+def _passes(name: str, native: int, scale: int) -> int:
+    """How often a network of the native scale works to reach at least `scale`."""
+    passes = (
+        1 if native == scale else math.ceil(math.log(scale, native) - 1e-9) if native > 1 else 0
+    )
+    if not 1 <= passes <= _MOST_PASSES or (native > 1) != (scale > 1):
+        raise EngineUnavailable(
+            "engine_scale", f"the engine '{name}' works at x{native}, which cannot give x{scale}"
+        )
+    return passes
+
+
+def _measure(network: Any) -> int:
+    return module_bytes(network.model)

@@ -1,0 +1,139 @@
+"""Why a photo gets the engines and thresholds that it gets, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from imgflow.calibration import prices_of
+from imgflow.chain import raw_measures
+from imgflow.engines.registry import Engines
+from imgflow.errors import EngineUnavailable
+from imgflow.home import Home
+from imgflow.imaging import blind
+from imgflow.imaging.colour import flatten
+from imgflow.imaging.decode import decode
+from imgflow.policy.choice import Choice, choose
+from imgflow.policy.manifest import Manifest
+from imgflow.policy.policy import Policy
+from imgflow.stages import raw
+from imgflow.store.keys import ImageKey
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """traits, measures: of the photo. routes: each with why it is not for it; empty: it is.
+
+    choices: engines that were weighed. engines: stage and task, name, and what is wrong with it.
+    """
+
+    traits: dict[str, tuple[str, str]]
+    measures: dict[str, float]
+    routes: list[tuple[str, str, list[str]]]
+    choices: list[Choice]
+    engines: list[tuple[str, str, str]]
+    policy: Policy
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "traits": {
+                name: {"value": value, "said_by": by} for name, (value, by) in self.traits.items()
+            },
+            "measures": self.measures,
+            "routes": [
+                {"name": name, "applies": not why, "why": why, "sets": sets}
+                for name, why, sets in self.routes
+            ],
+            "choices": [asdict(each) for each in self.choices],
+            "engines": [
+                {"for": what, "engine": name, "problem": problem}
+                for what, name, problem in self.engines
+            ],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For a person to read."""
+        for name, (value, by) in self.traits.items():
+            yield (
+                f"{name.replace('_', ' ')}: {value} (by {by})"
+                if value
+                else (f"{name.replace('_', ' ')}: nobody has said")
+            )
+        yield "measured: " + ", ".join(f"{k} {v:.3g}" for k, v in self.measures.items())
+        if not self.routes:
+            yield "the policy has no routes"
+        for name, why, sets in self.routes:
+            yield f"route '{name}' " + (
+                f"is not for it: {why}" if why else f"sets {', '.join(sets)}"
+            )
+        for each in self.choices:
+            taken = "is taken" if each.taken else "is not taken"
+            yield f"{each.part}: '{each.engine}' {taken}: {each.why}"
+        for what, name, problem in self.engines:
+            yield f"{what}: '{name}'" + (f", but {problem}" if problem else " is ready")
+
+
+def explain(
+    data: bytes, key: ImageKey, manifest: Manifest, home: Home, policy: Policy, engines: Engines
+) -> Explained:
+    """The way of a photo through the policy.
+
+    data: the photo's bytes. manifest: what lies beside it. Raises BadPhoto, BadCatalog.
+    """
+    completed = home.catalog().complete(key, manifest)
+    traits = {
+        name: (value, "manifest" if getattr(manifest, name) else "catalog.csv" if value else "")
+        for name, value in completed.traits().as_dict().items()
+    }
+    photo = decode(data, raw.limits(policy.raw))
+    height, width, channels = photo.pixels.shape
+    view = photo.pixels if channels == 3 else flatten(photo.pixels, (255, 255, 255))
+    found = {"width": float(width), "height": float(height), **asdict(blind.measure(view))}
+    measures = raw_measures(found)
+    routes = [
+        (route.name, route.when.misses(completed.traits(), measures), _paths(route.set))
+        for route in policy.routes
+    ]
+    routed = policy.for_image(completed.traits(), measures).policy
+    chosen, choices = choose(routed, measures["megapixels"], prices_of(home.root, policy))
+    return Explained(traits, measures, routes, choices, list(_engines(chosen, engines)), chosen)
+
+
+def _engines(policy: Policy, engines: Engines) -> Iterator[tuple[str, str, str]]:
+    """What each stage would use, and why that cannot work."""
+    scale = min(max(policy.upscale.max_scale, 2), 4)
+    asked = [
+        ("detext, detector", policy.detext.detector, engines.text_detector),
+        ("detext, eraser", policy.detext.eraser, engines.eraser),
+        ("inpaint, fill", policy.inpaint.fill, engines.filler),
+        *(
+            (
+                f"inpaint, {' or '.join(rule.labels) or 'objects'} ({rule.action})",
+                rule.detector,
+                engines.object_detector,
+            )
+            for rule in policy.inpaint.objects
+        ),
+        ("upscale, engine", policy.upscale.engine, lambda name: engines.upscaler(name, scale)),
+    ]
+    for what, name, find in asked:
+        part = what.partition(",")[0]
+        try:
+            find(name)
+            yield what, name, ""
+        except EngineUnavailable as error:
+            fallback = getattr(getattr(policy, part), "fallback", None)
+            instead = f"; '{fallback}' is used instead" if fallback else "; a person decides"
+            yield what, name, f"{error.what}{instead}"
+
+
+def _paths(changes: dict[str, Any], before: str = "") -> list[str]:
+    """What a route sets, as dotted names with values."""
+    found: list[str] = []
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            found += _paths(value, f"{before}{name}.")
+        else:
+            found.append(f"{before}{name} = {value}")
+    return found
