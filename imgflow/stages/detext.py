@@ -133,8 +133,10 @@ def _remove(picture: Picture, area: Mask, job: Job, last: _Removal | None) -> _R
         left = strokes_of(last.pixels, area, eraser)
         mask = dilate(mask | last.mask | left.mask, _WIDER)
     if settings.fill == settings.eraser:
-        pixels = restore(before, area, mask, eraser)
-        repair: Repair = Restoring(before, pixels, mask, eraser)
+        # What still shows through after a first pass is no photo.
+        opaque_text = last is not None
+        pixels = restore(before, mask, eraser, opaque_text=opaque_text)
+        repair: Repair = Restoring(before, pixels, mask, eraser, opaque_text)
         return _Removal(pixels, mask, found.confidence, eraser.spec, repair)
     fill = Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
     pixels = fill_holes(before, mask, fill)

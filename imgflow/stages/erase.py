@@ -28,8 +28,6 @@ _BEYOND = 0.25
 _AT_LEAST = 4
 # Areas this many pixels thick hold the largest letters that erasers are made for.
 _LARGEST = 96
-# Strokes alone are hardly text: a probe's hole stands in a region this much larger.
-_AROUND_PROBE = 8
 # Kinds of what is kept of strokes.
 _CACHED = ("strokes", "strokes-confidence")
 
@@ -95,16 +93,18 @@ def _find(crop: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
     return Found(dilate(np.asarray(mask, np.uint8), shrink), found.confidence)
 
 
-def restore(pixels: NDArray[Any], area: Mask, mask: Mask, eraser: Eraser) -> NDArray[Any]:
+def restore(
+    pixels: NDArray[Any], mask: Mask, eraser: Eraser, *, opaque_text: bool = False
+) -> NDArray[Any]:
     """A copy of (H, W, 3|4) pixels with what is under `mask` restored; all else is bit-exact.
 
-    Alpha under strokes becomes that of its nearest neighbour. Raises ValueError for an engine
+    opaque_text: what shows of the photo through the strokes is not believed. Alpha under strokes becomes that of its nearest neighbour. Raises ValueError for an engine
     that returns another shape or dtype.
     """
     result = pixels.copy()
     for window in _windows(mask):
         crop, strokes = opaque(pixels[window]), mask[window]
-        clean = eraser.restore(crop, area[window], strokes)
+        clean = eraser.restore(crop, strokes, opaque=opaque_text)
         if clean.shape != crop.shape or clean.dtype != crop.dtype:
             raise ValueError(
                 f"the eraser '{eraser.spec.name}' returned {clean.dtype} {clean.shape} "
@@ -138,12 +138,13 @@ def opaque(pixels: NDArray[Any]) -> NDArray[Any]:
 @dataclass(frozen=True, slots=True)
 class Restoring:
     """An erasure, as the probe repeats it: what was taken off is laid over other ground, and
-    taken off there. before, after: (H, W, 3|4). mask: its strokes."""
+    taken off there. before, after: (H, W, 3|4). mask: its strokes. opaque_text: as in restore."""
 
     before: NDArray[Any]
     after: NDArray[Any]
     mask: Mask
     eraser: Eraser
+    opaque_text: bool = False
 
     @property
     def context(self) -> int:
@@ -157,4 +158,4 @@ class Restoring:
         return damaged
 
     def mend(self, damaged: NDArray[Any], hole: Mask) -> NDArray[Any]:
-        return restore(damaged, dilate(hole, _AROUND_PROBE), hole, self.eraser)
+        return restore(damaged, hole, self.eraser, opaque_text=self.opaque_text)

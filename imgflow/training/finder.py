@@ -17,11 +17,10 @@ from imgflow.training.scenes import (
     GROUNDS,
     Drawn,
     any_overlay,
+    byte_tensor,
     patch,
     resized,
-    roughly,
     shown,
-    tensor,
     touched,
 )
 
@@ -31,13 +30,15 @@ _PATCHES = 4
 _OVERLAID = 0.75
 # How much a pixel of text counts: there are many more others.
 _WEIGHT = 3.0
+# How much the opacity's error counts beside the cross-entropy.
+_OPACITY = 3.0
 
 
 class Scenes(Drawn):
-    """Sample n: four patches of a photo with text (4, 3, P, P), of what a detector says about it
-    (4, 1, P, P), and of what its pixels are (4, 1, P, P; NOTHING, OVERLAY or PRODUCT).
+    """Sample n: four patches of a photo with text (4, 3, P, P), of what its pixels are
+    (4, 1, P, P; NOTHING, OVERLAY or PRODUCT), and of the overlay's opacity (4, 1, P, P).
 
-    Pixels are 0..1.
+    All are bytes: pixels and opacities 0..255.
     """
 
     def _sample(self, chance: Random) -> tuple[Tensor, ...]:
@@ -46,50 +47,54 @@ class Scenes(Drawn):
         height = round(PATCH * (3 if ground == "photo" else 1.7) ** chance.random())
         width = round(max(height * chance.uniform(0.75, 1.5), PATCH))
         before = shown(ground, self._photos, height, width, TRAINING, self._fonts, chance)
-        seen, lines = before.photo, list(before.lines)
-        over, ink = np.zeros((height, width), np.uint8), (before.ink > 0.3).astype(np.uint8)
+        seen = before.photo
+        ink = (before.ink > 0.3).astype(np.uint8)
+        over, opacity = np.zeros((height, width), np.uint8), np.zeros((height, width), np.float32)
         if chance.random() < _OVERLAID:
             overlay = any_overlay(height, width, self._fonts, chance)
-            seen, over = overlay.over(seen), touched(overlay)
-            lines += overlay.lines
-        hint = np.zeros((height, width), np.uint8)
-        if chance.random() < 0.6:  # of the lines, a detector misses some
-            share = chance.uniform(0.6, 1.2)
-            hint = roughly([x for x in lines if chance.random() < share], height, width, chance)
-        seen, over, ink, hint = resized((seen, over, ink, hint), chance, PATCH)
+            seen, over, opacity = overlay.over(seen), touched(overlay), overlay.alpha
+        seen, over, ink, opacity = resized((seen, over, ink, opacity), chance, PATCH)
         if chance.random() < 0.8:
             seen = squeezed(seen, chance)
         what = np.where(over > 0, OVERLAY, np.where(ink > 0, PRODUCT, NOTHING)).astype(np.uint8)
         text = over if over.any() and chance.random() < 0.7 else over | ink
         places = [patch(text, PATCH, chance) for _ in range(_PATCHES)]
+        hidden = np.rint(255 * opacity).astype(np.uint8)
         return tuple(
-            torch.stack([tensor(plane[place]) for place in places]) for plane in (seen, hint, what)
+            byte_tensor([plane[place] for place in places]) for plane in (seen, what, hidden)
         )
 
 
 def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
-    """Cross-entropy, text counting more."""
-    photo, hint, what = (
-        each.flatten(0, 1).contiguous(memory_format=torch.channels_last) for each in batch
-    )
+    """Cross-entropy, text counting more, and the opacity's error."""
+    photo, what, opacity = (each.flatten(0, 1) for each in batch)
+    photo = (photo / 255).contiguous(memory_format=torch.channels_last)
     weight = torch.tensor([1.0, _WEIGHT, _WEIGHT], device=photo.device)
-    logits = network.find(photo, hint).float()
-    return functional.cross_entropy(logits, what[:, 0].long(), weight=weight)
+    kinds, seen = network.find(photo)
+    names = functional.cross_entropy(kinds.float(), what[:, 0].long(), weight=weight)
+    heavy = torch.where(what == OVERLAY, _WEIGHT, 1.0)
+    off = (heavy * (seen.float() - opacity / 255).abs()).sum() / heavy.sum()
+    return names + _OPACITY * off
 
 
 @torch.inference_mode()
 def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
     """How well pixels are found, all patches together: of overlays and of print, the share that
     is found (recall) and the share of what is found that is right (precision); the share of
-    print that is taken for an overlay; with and without a detector's hint alike."""
+    print that is taken for an overlay; and how far off an overlay's opacity is, on average."""
     device = next(network.parameters()).device
     table = torch.zeros(3, 3)
+    off, touched = 0.0, 0.0
     for number in range(count):
-        photo, hint, what = (each.to(device) for each in samples[number])
+        photo, what, opacity = (each.to(device) for each in samples[number])
         with torch.autocast(device.type, torch.bfloat16):
-            found = network.find(photo, hint).float().argmax(dim=1)
+            kinds, seen = network.find(photo / 255)
+        found = kinds.float().argmax(dim=1)
         pairs = (3 * what[:, 0].long() + found).flatten().cpu()
         table += torch.bincount(pairs, minlength=9).reshape(3, 3)
+        drawn = what == OVERLAY
+        off += float((seen.float() - opacity / 255)[drawn].abs().sum())
+        touched += float(drawn.sum())
     figures = {}
     for name, kind in (("overlay", OVERLAY), ("product", PRODUCT)):
         right = float(table[kind, kind])
@@ -97,4 +102,5 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
         figures[f"{name}_precision"] = right / max(float(table[:, kind].sum()), 1)
     mistaken = float(table[PRODUCT, OVERLAY])
     figures["product_as_overlay"] = mistaken / max(float(table[PRODUCT].sum()), 1)
+    figures["opacity_off"] = off / max(touched, 1)
     return figures
