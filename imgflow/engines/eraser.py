@@ -23,7 +23,7 @@ from imgflow.engines.shipped import (
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.looks import mean_of_looks
-from imgflow.imaging.masks import dilate
+from imgflow.imaging.masks import dilate, hole_boxes
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.imaging.veil import fit_veil
 
@@ -47,6 +47,8 @@ _FINDER_TILE, _RESTORER_TILE = 1024, 768
 _TEXT = 0.2
 # How often a photo is looked at for its text.
 _LOOKS = 2
+# Pixels around text that tell what its ground looks like. Text nearer than that is of one veil.
+_CONTEXT = 96
 # What JPEG smears beyond the fringe.
 _FRINGE = 1
 # Photos and crops of which is remembered what was seen in them: strokes are looked for, and taken
@@ -80,11 +82,11 @@ class NeuralEraser:
         )
 
     def survey(self, pixels: NDArray[np.generic]) -> TextMap:
-        planes = np.rint(255 * self._letters(pixels)[:, :, :2]).astype(np.uint8)
+        planes = np.rint(255 * self._letters(pixels)).astype(np.uint8)
         return TextMap(planes[:, :, 0], planes[:, :, 1])
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
-        chance = _wanted(self._letters(pixels)[:, :, :2], region)
+        chance = _wanted(self._letters(pixels), region)
         sure = chance[(chance > _TEXT) & (region > 0)]
         confidence = float(sure.mean()) if sure.size else 0.0
         return Found(_strokes(chance, region), confidence)
@@ -92,36 +94,49 @@ class NeuralEraser:
     def restore(
         self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], *, opaque: bool = False
     ) -> NDArray[np.generic]:
+        likely = self.likely(pixels)
+        clean = pixels.copy()
+        for box in hole_boxes(mask, _CONTEXT):
+            window = box.padded(_CONTEXT, *mask.shape).slices
+            clean[window] = self._restored(
+                pixels[window], np.ascontiguousarray(mask[window]), likely[window], opaque
+            )
+        return clean
+
+    def _restored(
+        self,
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.uint8],
+        likely: Planes,
+        opaque: bool,
+    ) -> NDArray[np.generic]:
+        """A crop, (H, W, 3) of the photo's dtype, clean under its mask."""
         photo = _shares(pixels)
         filled = _shares(telea(to_uint8(pixels), mask))
-        seen = np.dstack([photo, filled, *self._veil(pixels, photo, filled, mask, opaque)])
-        clean = np.clip(self._run(seen, self._restore, RESTORER_RECEPTIVE)[:, :, :3], 0, 1)
+        here = (mask > 0).astype(np.float32)
+        veil = None if opaque else fit_veil(photo, filled, likely, mask)
+        if veil is None:
+            cover = [filled, np.ones_like(here), here]
+        else:
+            colour = np.broadcast_to(veil.colour, photo.shape)
+            cover = [colour, np.full_like(here, veil.opacity), veil.share]
+        seen = np.dstack([photo, filled, *cover, here])
+        planes = self._run(seen, self._restore, RESTORER_RECEPTIVE)
+        clean = planes[:, :, :3]
+        if veil is not None and veil.explains:
+            # What is computed errs in other ways than the network: their mean is nearer.
+            clean = clean + (planes[:, :, 3:6] - clean) / np.float32(2)
+        clean = np.clip(clean, np.float32(0), np.float32(1))
         top = data_range(pixels.dtype)
         return np.rint(clean * top).astype(pixels.dtype)
 
     def likely(self, pixels: NDArray[np.generic]) -> Planes:
         """(H, W) float32 0..1: how likely each pixel belongs to a text of either kind."""
-        return np.asarray(self._letters(pixels)[:, :, :2].sum(axis=2), np.float32)
-
-    def _veil(
-        self,
-        pixels: NDArray[np.generic],
-        photo: Planes,
-        filled: Planes,
-        mask: NDArray[np.uint8],
-        opaque: bool,
-    ) -> list[Planes]:
-        """Planes of the text's colour, opacity and share, and of the mask."""
-        here = (mask > 0).astype(np.float32)
-        if opaque:
-            return [filled, np.ones_like(here), here, here]
-        veil = fit_veil(photo, filled, self.likely(pixels), mask)
-        colour = np.broadcast_to(veil.colour, photo.shape)
-        return [colour, np.full_like(here, veil.opacity), veil.share, here]
+        return np.asarray(self._letters(pixels).sum(axis=2), np.float32)
 
     def _letters(self, pixels: NDArray[np.generic]) -> Planes:
-        """Probabilities of overlaid text and of product text, and an overlay's opacity,
-        (H, W, 3) float32 0..1: the mean of mirrored looks."""
+        """Probabilities of overlaid text and of product text, (H, W, 2) float32 0..1: the mean of
+        mirrored looks."""
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
         digest.update(str((pixels.shape, pixels.dtype)).encode())
         key = digest.digest()
@@ -129,7 +144,9 @@ class NeuralEraser:
             self._seen.move_to_end(key)
             return self._seen[key]
         planes = mean_of_looks(
-            lambda seen: self._run(seen, self._find, FINDER_RECEPTIVE), _shares(pixels), _LOOKS
+            lambda seen: self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2],
+            _shares(pixels),
+            _LOOKS,
         )
         if planes.shape[0] * planes.shape[1] <= _AT_ONCE:  # of larger ones all would be too much
             self._seen[key] = planes
@@ -151,28 +168,34 @@ class NeuralEraser:
         return network(padded)[:height, :width]
 
     def _find(self, seen: Planes) -> Planes:
-        """Planes (h, w, 3) of a photo; those of the result are the probabilities of overlaid text
-        and of product text, and the opacity."""
+        """Planes (h, w, 3) of a photo; the first two of the result are the probabilities of
+        overlaid text and of product text."""
         import torch
 
         from imgflow.engines.networks.eraser import OVERLAY, PRODUCT
 
         with torch.inference_mode():
-            kinds, opacity = self._network.find(self._tensor(seen))
-            chances = kinds.float().softmax(dim=1)[:, [OVERLAY, PRODUCT]]
-            return _planes(torch.cat([chances, opacity.float()], dim=1))
+            chances = self._network.find(self._tensor(seen)).float().softmax(dim=1)
+        # As many planes as came in: that is what tiling joins.
+        return _planes(chances[:, [OVERLAY, PRODUCT, OVERLAY]])
 
     def _restore(self, seen: Planes) -> Planes:
         """Planes (h, w, 12) of photo, fill, the text's colour, opacity and share, and the mask;
-        the first three of the result are the clean photo."""
+        the first three of the result are the clean photo, the next three that without what the
+        network knows: computed."""
         import torch
+
+        from imgflow.engines.networks.eraser import lifted
 
         planes = self._tensor(seen)
         parts = torch.split(planes, [3, 3, 3, 1, 1, 1], dim=1)
+        photo, filled, colour, opacity, share, _ = parts
         with torch.inference_mode():
             clean = self._network.restore(*parts).float()
+            bare, shows = lifted(photo, colour, opacity * share)
+            computed = filled + shows * (bare - filled)
         # As many planes as came in: that is what tiling joins.
-        return _planes(torch.cat([clean, planes[:, 3:].float()], dim=1))
+        return _planes(torch.cat([clean, computed, planes[:, 6:]], dim=1))
 
     def _tensor(self, seen: Planes) -> Tensor:
         import torch

@@ -19,6 +19,8 @@ _BELIEF = 0.03
 _OFF = 0.06
 # Likelihoods (0..1) that mean no overlay and all of it; the deviation of what is between.
 _NONE, _ALL, _UNSURE = 0.15, 0.8, 0.3
+# Most opacity of a translucent overlay, and most levels off where it explains what is seen.
+_TRANSLUCENT, _EXPLAINED = 0.7, 0.065
 # From this share of the overlay on a pixel is one of a stroke's middle.
 _CORE = 0.75
 # Pixels from its rim within which a fill is near to the truth, and by which it is softened.
@@ -33,12 +35,19 @@ class Veil:
     """What lies over a photo.
 
     colour: (3,) float32 0..1. opacity: 0..1. share: (H, W) float32 0..1, how much of it is at a
-    pixel, as far as the pixel itself tells; 0 outside the mask.
+    pixel, as far as the pixel itself tells; 0 outside the mask. off: levels, 0..1, by which the
+    middles of its strokes are seen otherwise than that explains.
     """
 
     colour: Values
     opacity: float
     share: Values
+    off: float
+
+    @property
+    def explains(self) -> bool:
+        """Whether one colour and one opacity, that lets the photo through, are what is seen."""
+        return self.opacity <= _TRANSLUCENT and self.off <= _EXPLAINED
 
 
 def fit_veil(photo: Values, filled: Values, likely: Values, mask: NDArray[np.uint8]) -> Veil:
@@ -54,13 +63,14 @@ def fit_veil(photo: Values, filled: Values, likely: Values, mask: NDArray[np.uin
     rows, columns = np.nonzero(mask)
     # Every so manieth pixel is enough.
     some = np.s_[:: max(rows.size // _MOST, 1)]
-    seen, ground = photo[rows, columns], cv2.GaussianBlur(filled, (0, 0), _SOFT)[rows, columns]
-    guess = np.clip((likely[rows, columns] - _NONE) / (_ALL - _NONE), 0, 1)
+    soft = np.asarray(cv2.GaussianBlur(filled, (0, 0), _SOFT), np.float32)
+    seen, ground = photo[rows, columns], soft[rows, columns]
+    guess = _clipped((likely[rows, columns] - _NONE) / (_ALL - _NONE))
     inward = cv2.distanceTransform((mask > 0).astype(np.uint8), cv2.DIST_L2, 3)[rows, columns]
-    trust = 1 / (1 + np.square(np.minimum(inward, 1e3) / _NEAR))
+    trust = _clipped(1 / (1 + np.square(np.minimum(inward, 1e3) / _NEAR)))
     own = guess.copy()
     core = own >= max(float(np.quantile(own, 0.6)), 0.3) if own.size else own > 0
-    colour, opacity = np.full(3, 0.5, np.float32), 1.0
+    colour, opacity, off = np.full(3, 0.5, np.float32), 1.0, 1.0
     for _ in range(_FITS):
         if np.count_nonzero(core[some]) < _FEWEST:
             break
@@ -71,17 +81,14 @@ def fit_veil(photo: Values, filled: Values, likely: Values, mask: NDArray[np.uin
         own = _shares(seen, ground, guess, colour, opacity, off)
         core = own > _CORE
     share[rows, columns] = own
-    return Veil(colour, opacity, share)
+    return Veil(colour, opacity, share, off)
 
 
 def _fit(seen: Values, ground: Values, share: Values, trust: Values) -> tuple[Values, float, float]:
     """Colour, opacity and how far off (0..1) they are, of pixels (N, 3): least squares of
     seen - ground = share * (opacity * colour - opacity * ground), pixels that fit badly counting
     less (iteratively reweighted, Cauchy's weights)."""
-    seen, ground, share, trust = (
-        np.asarray(each, np.float64) for each in (seen, ground, share, trust)
-    )
-    counts = trust
+    counts: NDArray[Any] = trust
     off: NDArray[Any] = np.zeros(len(seen))
     colour, opacity = np.full(3, 0.5), 1.0
     for _ in range(_ROUNDS):
@@ -117,4 +124,9 @@ def _shares(
     shown = ((seen - ground) * reach).sum(axis=1) / np.maximum(length * opacity, 1e-6)
     noise = (1.5 * off + 0.01) ** 2 / np.maximum(opacity**2 * length, 1e-6)
     mean = (shown / noise + guess / _UNSURE**2) / (1 / noise + 1 / _UNSURE**2)
-    return np.clip(mean, 0, 1).astype(np.float32)
+    return _clipped(mean)
+
+
+def _clipped(values: NDArray[Any]) -> Values:
+    """Within 0..1."""
+    return np.clip(values, 0, 1).astype(np.float32)

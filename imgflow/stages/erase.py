@@ -26,6 +26,8 @@ CONTEXT = 96
 # beyond its region, and a few pixels more.
 _BEYOND = 0.25
 _AT_LEAST = 4
+# Most pixels that an eraser is shown at once.
+_AT_ONCE = 1_300_000
 # Areas this many pixels thick hold the largest letters that erasers are made for.
 _LARGEST = 96
 # Kinds of what is kept of strokes.
@@ -80,7 +82,7 @@ def _find(crop: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
     thickness = 2 * float(cv2.distanceTransform(area, cv2.DIST_L2, 3).max())
     shrink = int(thickness // _LARGEST)
     # Where text may be anywhere, nothing says how large it is.
-    if shrink < 2 or area.all():
+    if shrink < 2 or area.all() or area.size <= _AT_ONCE:
         return eraser.find(crop, area)
     height, width = area.shape
     size = max(width // shrink, 1), max(height // shrink, 1)
@@ -98,8 +100,9 @@ def restore(
 ) -> NDArray[Any]:
     """A copy of (H, W, 3|4) pixels with what is under `mask` restored; all else is bit-exact.
 
-    opaque_text: what shows of the photo through the strokes is not believed. Alpha under strokes becomes that of its nearest neighbour. Raises ValueError for an engine
-    that returns another shape or dtype.
+    opaque_text: what shows of the photo through the strokes is not believed. Alpha under strokes
+    becomes that of its nearest neighbour. Raises ValueError for an engine that returns another
+    shape or dtype.
     """
     result = pixels.copy()
     for window in _windows(mask):
@@ -119,7 +122,12 @@ def restore(
 
 
 def _windows(mask: Mask) -> Iterator[tuple[slice, slice]]:
-    """Crops that hold the mask, with what the eraser wants to see around it."""
+    """Crops that hold the mask, with what the eraser wants to see around it; all of a photo that
+    an eraser sees at once: the more it sees, the surer it is."""
+    if mask.size <= _AT_ONCE:
+        if mask.any():
+            yield np.s_[:, :]
+        return
     for box in hole_boxes(mask, CONTEXT):
         yield box.padded(CONTEXT, *mask.shape).slices
 

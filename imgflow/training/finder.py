@@ -30,15 +30,11 @@ _PATCHES = 4
 _OVERLAID = 0.75
 # How much a pixel of text counts: there are many more others.
 _WEIGHT = 3.0
-# How much the opacity's error counts beside the cross-entropy.
-_OPACITY = 3.0
 
 
 class Scenes(Drawn):
-    """Sample n: four patches of a photo with text (4, 3, P, P), of what its pixels are
-    (4, 1, P, P; NOTHING, OVERLAY or PRODUCT), and of the overlay's opacity (4, 1, P, P).
-
-    All are bytes: pixels and opacities 0..255.
+    """Sample n: four patches of a photo with text (4, 3, P, P), and of what its pixels are
+    (4, 1, P, P; NOTHING, OVERLAY or PRODUCT). Both are bytes, pixels 0..255.
     """
 
     def _sample(self, chance: Random) -> tuple[Tensor, ...]:
@@ -49,52 +45,41 @@ class Scenes(Drawn):
         before = shown(ground, self._photos, height, width, TRAINING, self._fonts, chance)
         seen = before.photo
         ink = (before.ink > 0.3).astype(np.uint8)
-        over, opacity = np.zeros((height, width), np.uint8), np.zeros((height, width), np.float32)
+        over = np.zeros((height, width), np.uint8)
         if chance.random() < _OVERLAID:
             overlay = any_overlay(height, width, self._fonts, chance)
-            seen, over, opacity = overlay.over(seen), touched(overlay), overlay.alpha
-        seen, over, ink, opacity = resized((seen, over, ink, opacity), chance, PATCH)
+            seen, over = overlay.over(seen), touched(overlay)
+        seen, over, ink = resized((seen, over, ink), chance, PATCH)
         if chance.random() < 0.8:
             seen = squeezed(seen, chance)
         what = np.where(over > 0, OVERLAY, np.where(ink > 0, PRODUCT, NOTHING)).astype(np.uint8)
         text = over if over.any() and chance.random() < 0.7 else over | ink
         places = [patch(text, PATCH, chance) for _ in range(_PATCHES)]
-        hidden = np.rint(255 * opacity).astype(np.uint8)
-        return tuple(
-            byte_tensor([plane[place] for place in places]) for plane in (seen, what, hidden)
-        )
+        return tuple(byte_tensor([plane[place] for place in places]) for plane in (seen, what))
 
 
 def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
-    """Cross-entropy, text counting more, and the opacity's error."""
-    photo, what, opacity = (each.flatten(0, 1) for each in batch)
+    """Cross-entropy, text counting more."""
+    photo, what = (each.flatten(0, 1) for each in batch)
     photo = (photo / 255).contiguous(memory_format=torch.channels_last)
     weight = torch.tensor([1.0, _WEIGHT, _WEIGHT], device=photo.device)
-    kinds, seen = network.find(photo)
-    names = functional.cross_entropy(kinds.float(), what[:, 0].long(), weight=weight)
-    heavy = torch.where(what == OVERLAY, _WEIGHT, 1.0)
-    off = (heavy * (seen.float() - opacity / 255).abs()).sum() / heavy.sum()
-    return names + _OPACITY * off
+    logits = network.find(photo).float()
+    return functional.cross_entropy(logits, what[:, 0].long(), weight=weight)
 
 
 @torch.inference_mode()
 def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
     """How well pixels are found, all patches together: of overlays and of print, the share that
     is found (recall) and the share of what is found that is right (precision); the share of
-    print that is taken for an overlay; and how far off an overlay's opacity is, on average."""
+    print that is taken for an overlay."""
     device = next(network.parameters()).device
     table = torch.zeros(3, 3)
-    off, touched = 0.0, 0.0
     for number in range(count):
-        photo, what, opacity = (each.to(device) for each in samples[number])
+        photo, what = (each.to(device) for each in samples[number])
         with torch.autocast(device.type, torch.bfloat16):
-            kinds, seen = network.find(photo / 255)
-        found = kinds.float().argmax(dim=1)
+            found = network.find(photo / 255).float().argmax(dim=1)
         pairs = (3 * what[:, 0].long() + found).flatten().cpu()
         table += torch.bincount(pairs, minlength=9).reshape(3, 3)
-        drawn = what == OVERLAY
-        off += float((seen.float() - opacity / 255)[drawn].abs().sum())
-        touched += float(drawn.sum())
     figures = {}
     for name, kind in (("overlay", OVERLAY), ("product", PRODUCT)):
         right = float(table[kind, kind])
@@ -102,5 +87,4 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
         figures[f"{name}_precision"] = right / max(float(table[:, kind].sum()), 1)
     mistaken = float(table[PRODUCT, OVERLAY])
     figures["product_as_overlay"] = mistaken / max(float(table[PRODUCT].sum()), 1)
-    figures["opacity_off"] = off / max(touched, 1)
     return figures

@@ -72,8 +72,7 @@ class Scenes(Drawn):
             dirty = squeezed(dirty, chance)
         likely, mask = self._look(dirty, overlay, hidden, text, chance)
         filled = telea(dirty, mask)
-        shares, ground = (each.astype(np.float32) / 255 for each in (dirty, filled))
-        veil = fit_veil(shares, ground, likely, mask)
+        veil = fit_veil(_shares(dirty), _shares(filled), likely, mask)
         colour = np.broadcast_to(_bytes(veil.colour), dirty.shape)
         opacity = np.full_like(text, round(255 * veil.opacity))
         opaque = np.full_like(text, hidden.max() > _HIDDEN)
@@ -109,8 +108,8 @@ def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
 
     Nothing but the pixels under a mask is ever used.
     """
-    *seen, mask, truth, text, _ = _shares(batch)
-    result = network.restore(*seen, mask).float()
+    photo, filled, colour, opacity, share, mask, truth, text, _ = _planes(batch)
+    result = network.restore(photo, filled, colour, opacity, share, mask).float()
     # Rings that a finder's mask may have around the strokes count as well.
     weight = functional.max_pool2d(torch.maximum(mask, text), 3, stride=1, padding=1)
     error = result - truth
@@ -122,7 +121,7 @@ def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
     return pixels + 0.5 * edges
 
 
-def _shares(batch: Sequence[Tensor]) -> list[Tensor]:
+def _planes(batch: Sequence[Tensor]) -> list[Tensor]:
     """Planes of a batch, one patch after the other, 0..1."""
     planes = [each.flatten(0, 1).float() for each in batch]
     values = [plane / 255 if number in _LEVELLED else plane for number, plane in enumerate(planes)]
@@ -137,9 +136,10 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
     figures: dict[str, list[float]] = {}
     for number in range(count):
         batch = [each[None].to(device) for each in samples[number]]
-        photo, filled, *veil, mask, truth, _, opaque = _shares(batch)
+        photo, filled, colour, opacity, share, mask, truth, _, opaque = _planes(batch)
         with torch.autocast(device.type, torch.bfloat16):
-            clean = network.restore(photo, filled, *veil, mask).float().clamp(0, 1)
+            clean = network.restore(photo, filled, colour, opacity, share, mask)
+        clean = clean.float().clamp(0, 1)
         for index in range(len(photo)):
             where = mask[index, 0] > 0
             if where.sum() < 30:
@@ -183,6 +183,10 @@ def _found(
         at = chance.randrange(width), chance.randrange(height)
         cv2.circle(mask, at, chance.randint(1, 5), 1, -1)
     return likely.astype(np.float32), np.asarray(mask, np.uint8)
+
+
+def _shares(pixels: Photo) -> NDArray[np.float32]:
+    return np.asarray(pixels.astype(np.float32) / np.float32(255), np.float32)
 
 
 def _bytes(shares: NDArray[Any]) -> NDArray[np.uint8]:

@@ -49,7 +49,7 @@ def test_colour_opacity_and_shares_are_found(
     veil = fit_veil(seen, filled, strokes.astype(np.float32) / 255, strokes)
     assert veil.opacity == pytest.approx(opacity, abs=0.1)
     assert np.abs(veil.colour - colour).max() < 0.2
-    assert mean_off(share, veil.opacity * veil.share, strokes) < 0.06
+    assert mean_off(share, veil.opacity * veil.share, strokes) < 0.08
     assert not veil.share[strokes == 0].any()
     assert veil.share.min() >= 0 and veil.share.max() <= 1
 

@@ -48,7 +48,7 @@ def written(path: Path, seed: int, **about: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("part", "lesson", "planes"),
-    [("finder", finder, (3, 1, 1)), ("restorer", restorer, (3, 3, 3, 1, 1, 1, 3, 1, 1))],
+    [("finder", finder, (3, 1)), ("restorer", restorer, (3, 3, 3, 1, 1, 1, 3, 1, 1))],
 )
 def test_only_the_named_part_learns(
     part: str,

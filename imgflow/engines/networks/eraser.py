@@ -28,19 +28,17 @@ class Eraser(nn.Module):
         restorer: Sequence[int] = (24, 40, 56, 64),
     ) -> None:
         super().__init__()
-        self.finder = UNet(3, 4, finder, depths=(1, 2, 2, 2, 2)[: len(finder)])
+        self.finder = UNet(3, 3, finder, depths=(1, 2, 2, 2, 2)[: len(finder)])
         self.restorer = UNet(11, 5, restorer, depths=(1, 2, 2, 2)[: len(restorer)])
 
-    def find(self, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """What each pixel is, and how much of the photo an overlay hides there.
+    def find(self, photo: Tensor) -> Tensor:
+        """Logits (N, 3, H, W) of what each pixel is: nothing, drawn over the photo, or text of
+        what the photo shows.
 
-        photo: (N, 3, H, W) sRGB 0..1; H and W are multiples of STRIDE. The first of the result
-        are the logits (N, 3, H, W) of nothing, drawn over the photo, and text of what the photo
-        shows; the second is the overlay's opacity (N, 1, H, W), 0..1.
+        photo: (N, 3, H, W) sRGB 0..1; H and W are multiples of STRIDE.
         """
-        kinds, opacity = torch.split(self.finder(photo), [3, 1], dim=1)
-        # Begins at 0.05: most pixels are untouched.
-        return kinds, torch.sigmoid(opacity - 3)
+        logits: Tensor = self.finder(photo)
+        return logits
 
     def restore(
         self,
@@ -62,18 +60,22 @@ class Eraser(nn.Module):
         guess. The network mends the share, says how far to go from one to the other, and what to
         change besides; a new one changes nothing.
         """
-        dense = opacity.clamp(max=_HIDDEN)
-        bare = ((photo - dense * colour) / (1 - dense)).clamp(0, 1)
+        bare, _ = lifted(photo, colour, opacity)
         seen = torch.cat([photo, filled, bare, opacity * share, mask], dim=1)
         # In the precision of what was seen.
         mended, trust, rest = torch.split(self.restorer(seen).to(seen.dtype), [1, 1, 3], dim=1)
         share = torch.sigmoid(mended + torch.logit(share, 0.02))
-        hidden = opacity * share
-        through = hidden.clamp(max=_HIDDEN)
-        bare = ((photo - through * colour) / (1 - through)).clamp(0, 1)
-        hopeless = ((hidden - _DENSE) / (_HIDDEN - _DENSE)).clamp(0, 1)
-        clean: Tensor = filled + (1 - hopeless + trust) * (bare - filled) + rest
+        bare, shows = lifted(photo, colour, opacity * share)
+        clean: Tensor = filled + (shows + trust) * (bare - filled) + rest
         return clean
+
+
+def lifted(photo: Tensor, colour: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """A photo (N, 3, H, W) without the overlay that hides the share `hidden` (N, 1, H, W) of it,
+    and how far to believe that, 0..1: where the photo is all but hidden, not at all."""
+    through = hidden.clamp(max=_HIDDEN)
+    bare = ((photo - through * colour) / (1 - through)).clamp(0, 1)
+    return bare, ((_HIDDEN - hidden) / (_HIDDEN - _DENSE)).clamp(0, 1)
 
 
 class UNet(nn.Module):
