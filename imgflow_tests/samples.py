@@ -167,7 +167,7 @@ class FakeEraser:
         )
         self.calls = 0
 
-    def survey(self, pixels: Pixels, read: Pixels) -> TextMap:
+    def survey(self, pixels: Pixels) -> TextMap:
         # Nearly that colour alone: the photos have yellow and brown things in them.
         overlay = np.where(_off_stamp(pixels) < 30, 255, 0).astype(np.uint8)
         return TextMap(overlay, np.zeros_like(overlay))
@@ -178,7 +178,7 @@ class FakeEraser:
         mask = dilate(np.where(ink, 255, 0).astype(np.uint8), 2) & region
         return Found(mask, 1.0 if ink.any() else 0.0)
 
-    def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+    def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
         planes = [
             cv2.inpaint(np.ascontiguousarray(plane), mask, 3, cv2.INPAINT_TELEA)
             for plane in np.moveaxis(pixels, 2, 0)

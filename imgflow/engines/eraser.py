@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.classical import OpenCvFill
-from imgflow.engines.shipped import fast_dtype, shipped_weights, weights_sha256
+from imgflow.engines.shipped import (
+    fast_dtype,
+    load_weights,
+    shipped_weights,
+    weights_sha256,
+)
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.looks import mean_of_looks
-from imgflow.imaging.masks import dilate
+from imgflow.imaging.masks import dilate, hole_boxes
 from imgflow.imaging.tiling import TilePlan, run_tiled
+from imgflow.imaging.veil import fit_veil
 
 if TYPE_CHECKING:
     import torch
@@ -26,22 +34,26 @@ if TYPE_CHECKING:
     from imgflow.engines.networks.eraser import Eraser
 
 WEIGHTS = "eraser.safetensors"
-RECEPTIVE = 192
+FINDER_RECEPTIVE, RESTORER_RECEPTIVE = 416, 192
 """Pixels that the result of either network depends on, at most: the sum over its convolutions of
 what one of them sees beyond its own pixel, times the size of its pixels."""
-_UNIT = 16
+# Sides of what a network sees are multiples of 2 to this.
+_LEVELS = 5
 # Photos up to this many pixels go through a network at once; a tile of a larger one is as large.
-_AT_ONCE = 1 << 20
-_TILE = 768
+_AT_ONCE = 1_400_000
+_FINDER_TILE, _RESTORER_TILE = 1024, 768
 # From which probability on a pixel counts as text: the networks are trained with masks that are
 # rather too wide than too narrow.
 _TEXT = 0.2
-# How often a photo is looked at for all its text, and a region for its strokes.
-_SURVEY_LOOKS, _FIND_LOOKS = 2, 2
-# Share of the strokes seen with a hint that must be seen without for the hint to be left out.
-_UNASKED = 0.4
+# How often a photo is looked at for its text.
+_LOOKS = 2
+# Pixels around text that tell what its ground looks like. Text nearer than that is of one veil.
+_CONTEXT = 96
 # What JPEG smears beyond the fringe.
 _FRINGE = 1
+# Photos and crops of which is remembered what was seen in them: strokes are looked for, and taken
+# off, where text was seen before.
+_REMEMBERED = 4
 # The plain fill.
 _TELEA = OpenCvFill("telea", "telea-2004-opencv", cv2.INPAINT_TELEA)
 
@@ -57,99 +69,139 @@ class NeuralEraser:
     def __init__(self, *, weights: Path | None = None, threads: int = 1) -> None:
         self._weights = weights or shipped_weights(WEIGHTS)
         self._threads = threads
+        self._seen: OrderedDict[bytes, Planes] = OrderedDict()
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-2",
+            model_id="imgflow-eraser-3",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
-            receptive=RECEPTIVE,
+            receptive=FINDER_RECEPTIVE,
             tiling="crop",
             dtypes=("uint8", "uint16"),
         )
 
-    def survey(self, pixels: NDArray[np.generic], read: NDArray[np.uint8]) -> TextMap:
-        planes = np.rint(255 * self._kinds(_shares(pixels), read, _SURVEY_LOOKS)).astype(np.uint8)
+    def survey(self, pixels: NDArray[np.generic]) -> TextMap:
+        planes = np.rint(255 * self._letters(pixels)).astype(np.uint8)
         return TextMap(planes[:, :, 0], planes[:, :, 1])
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
-        photo = _shares(pixels)
-        # The hint has the network see faint strokes, and in rough places more than there are:
-        # where it sees most of them unasked, that is the better answer.
-        asked, unasked = (
-            self._kinds(photo, hint, _FIND_LOOKS) for hint in (region, np.zeros_like(region))
-        )
-        sees = _by_place(region, unasked.sum(axis=2)) > _UNASKED * _by_place(
-            region, asked.sum(axis=2)
-        )
-        kinds = np.where(sees[:, :, None], unasked, (asked + unasked) / 2)
-        chance = _wanted(kinds, region)
+        chance = _wanted(self._letters(pixels), region)
         sure = chance[(chance > _TEXT) & (region > 0)]
         confidence = float(sure.mean()) if sure.size else 0.0
         return Found(_strokes(chance, region), confidence)
 
     def restore(
+        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], *, opaque: bool = False
+    ) -> NDArray[np.generic]:
+        likely = self.likely(pixels)
+        clean = pixels.copy()
+        for box in hole_boxes(mask, _CONTEXT):
+            window = box.padded(_CONTEXT, *mask.shape).slices
+            clean[window] = self._restored(
+                pixels[window], np.ascontiguousarray(mask[window]), likely[window], opaque
+            )
+        return clean
+
+    def _restored(
         self,
         pixels: NDArray[np.generic],
-        region: NDArray[np.uint8],
         mask: NDArray[np.uint8],
+        likely: Planes,
+        opaque: bool,
     ) -> NDArray[np.generic]:
-        photo, here = _shares(pixels), mask > 0
+        """A crop, (H, W, 3) of the photo's dtype, clean under its mask."""
+        photo = _shares(pixels)
         filled = _shares(telea(to_uint8(pixels), mask))
-        seen = np.dstack([photo, filled, here, region > 0]).astype(np.float32)
-        clean = np.clip(self._run(seen, self._restore)[:, :, :3], 0, 1)
+        here = (mask > 0).astype(np.float32)
+        veil = None if opaque else fit_veil(photo, filled, likely, mask)
+        if veil is None:
+            cover = [filled, np.ones_like(here), here]
+        else:
+            colour = np.broadcast_to(veil.colour, photo.shape)
+            cover = [colour, np.full_like(here, veil.opacity), veil.share]
+        seen = np.dstack([photo, filled, *cover, here])
+        planes = self._run(seen, self._restore, RESTORER_RECEPTIVE)
+        clean = planes[:, :, :3]
+        if veil is not None and veil.explains:
+            # What is computed errs in other ways than the network: their mean is nearer.
+            clean = clean + (planes[:, :, 3:6] - clean) / np.float32(2)
+        clean = np.clip(clean, np.float32(0), np.float32(1))
         top = data_range(pixels.dtype)
         return np.rint(clean * top).astype(pixels.dtype)
 
-    def _kinds(self, photo: Planes, read: NDArray[np.uint8], looks: int) -> Planes:
-        """Probabilities of overlaid text and of product text, (H, W, 2), in a photo of shares.
+    def likely(self, pixels: NDArray[np.generic]) -> Planes:
+        """(H, W) float32 0..1: how likely each pixel belongs to a text of either kind."""
+        return np.asarray(self._letters(pixels).sum(axis=2), np.float32)
 
-        looks: mirrored copies that are looked at as well.
-        """
-        seen = np.dstack([photo, read > 0]).astype(np.float32)
-        return mean_of_looks(lambda planes: self._run(planes, self._find)[:, :, :2], seen, looks)
+    def _letters(self, pixels: NDArray[np.generic]) -> Planes:
+        """Probabilities of overlaid text and of product text, (H, W, 2) float32 0..1: the mean of
+        mirrored looks."""
+        digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
+        digest.update(str((pixels.shape, pixels.dtype)).encode())
+        key = digest.digest()
+        if key in self._seen:
+            self._seen.move_to_end(key)
+            return self._seen[key]
+        planes = mean_of_looks(
+            lambda seen: self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2],
+            _shares(pixels),
+            _LOOKS,
+        )
+        if planes.shape[0] * planes.shape[1] <= _AT_ONCE:  # of larger ones all would be too much
+            self._seen[key] = planes
+            while len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        return planes
 
-    def _run(self, seen: Planes, network: Callable[[Planes], Planes]) -> Planes:
+    def _run(self, seen: Planes, network: Callable[[Planes], Planes], receptive: int) -> Planes:
         """A network on (H, W, C) planes of any size."""
         height, width = seen.shape[:2]
         if height * width > _AT_ONCE:
+            core = _FINDER_TILE if receptive == FINDER_RECEPTIVE else _RESTORER_TILE
             plan = TilePlan.for_engine(
-                height, width, receptive=RECEPTIVE, scale=1, core=_TILE, levels=4
+                height, width, receptive=receptive, scale=1, core=core, levels=_LEVELS
             )
             return run_tiled(seen, network, plan)[0]
-        down, right = -height % _UNIT, -width % _UNIT
+        down, right = -height % (1 << _LEVELS), -width % (1 << _LEVELS)
         padded = np.pad(seen, ((0, down), (0, right), (0, 0)), mode="symmetric")
         return network(padded)[:height, :width]
 
     def _find(self, seen: Planes) -> Planes:
-        """Planes (h, w, 4) of photo and hint; the first two of the result are the probabilities
-        of overlaid text and of product text."""
+        """Planes (h, w, 3) of a photo; the first two of the result are the probabilities of
+        overlaid text and of product text."""
         import torch
 
         from imgflow.engines.networks.eraser import OVERLAY, PRODUCT
 
-        planes = self._tensor(seen)
         with torch.inference_mode():
-            chances = self._network.find(planes[:, :3], planes[:, 3:]).float().softmax(dim=1)
+            chances = self._network.find(self._tensor(seen)).float().softmax(dim=1)
         # As many planes as came in: that is what tiling joins.
-        return _planes(chances[:, [OVERLAY, PRODUCT, OVERLAY, PRODUCT]])
+        return _planes(chances[:, [OVERLAY, PRODUCT, OVERLAY]])
 
     def _restore(self, seen: Planes) -> Planes:
-        """Planes (h, w, 8) of photo, fill, mask and region; the first three of the result are the
-        clean photo."""
+        """Planes (h, w, 12) of photo, fill, the text's colour, opacity and share, and the mask;
+        the first three of the result are the clean photo, the next three that without what the
+        network knows: computed."""
         import torch
 
+        from imgflow.engines.networks.eraser import lifted
+
         planes = self._tensor(seen)
-        photo, filled, mask, region = torch.split(planes, [3, 3, 1, 1], dim=1)
+        parts = torch.split(planes, [3, 3, 3, 1, 1, 1], dim=1)
+        photo, filled, colour, opacity, share, _ = parts
         with torch.inference_mode():
-            clean = self._network.restore(photo, region, mask, filled).float()
-        return _planes(torch.cat([clean, planes[:, 3:].float()], dim=1))
+            clean = self._network.restore(*parts).float()
+            bare, shows = lifted(photo, colour, opacity * share)
+            computed = filled + shows * (bare - filled)
+        # As many planes as came in: that is what tiling joins.
+        return _planes(torch.cat([clean, computed, planes[:, 6:]], dim=1))
 
     def _tensor(self, seen: Planes) -> Tensor:
         import torch
 
         planes = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None]
-        return planes.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return planes.contiguous(memory_format=torch.channels_last)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -159,13 +211,12 @@ class NeuralEraser:
     @cached_property
     def _network(self) -> Eraser:
         import torch
-        from safetensors.torch import load_file
 
         from imgflow.engines.networks.eraser import Eraser
 
         torch.set_num_threads(self._threads)
         network = Eraser()
-        network.load_state_dict(load_file(str(self._weights)))
+        network.load_state_dict(load_weights(self._weights))
         return network.to(self.dtype).to(memory_format=torch.channels_last).eval()
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+SCALE = ".scale"
+"""What is appended to the name of a tensor of bytes for the scales of its filters."""
+
+
 def shipped_weights(name: str) -> Path:
     """The file of that name in imgflow/engines/weights."""
     return Path(str(files("imgflow.engines") / "weights" / name))
@@ -40,6 +44,21 @@ def load_part(weights: Path, part: str) -> dict[str, Tensor]:
     with safe_open(str(weights), "pt") as file:
         names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
         return {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
+
+
+def load_weights(weights: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file; those kept as bytes, with a scale for each filter
+    (imgflow.training.loop.in_bytes), as float32."""
+    from safetensors.torch import load_file
+
+    held = load_file(str(weights))
+    found = {}
+    for name, values in held.items():
+        if name.endswith(SCALE):
+            continue
+        scale = held.get(f"{name}{SCALE}")
+        found[name] = values if scale is None else values * scale.float().view(-1, 1, 1, 1)
+    return found
 
 
 def fast_dtype() -> torch.dtype:

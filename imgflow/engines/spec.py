@@ -110,19 +110,17 @@ class Eraser(Protocol):
     @property
     def spec(self) -> EngineSpec: ...
 
-    def survey(self, pixels: NDArray[np.generic], read: NDArray[np.uint8]) -> TextMap:
-        """All text of a photo. read: (H, W) uint8, 255 where OCR reads some; it may miss more."""
+    def survey(self, pixels: NDArray[np.generic]) -> TextMap:
+        """All text of a photo."""
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
         """The strokes within `region`."""
 
     def restore(
-        self,
-        pixels: NDArray[np.generic],
-        region: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
+        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], *, opaque: bool = False
     ) -> NDArray[np.generic]:
-        """(H, W, 3) of the photo's dtype, clean under `mask`, and of no meaning elsewhere."""
+        """(H, W, 3) of the photo's dtype, clean under `mask` (H, W; 255 = strokes), and of no
+        meaning elsewhere. opaque: nothing that shows there is believed to be the photo's."""
 
 
 class Filler(Protocol):

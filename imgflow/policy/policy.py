@@ -79,9 +79,9 @@ class RelativeArea(Settings):
 class RepairGates(Settings):
     """Thresholds of a fill, measured on a displaced probe and at the rim of the mask."""
 
-    psnr: float = Field(16.0, ge=0, description="least PSNR under the probe's mask, dB")
-    ssim: float = Field(0.55, ge=-1, le=1, description="least SSIM around the probe")
-    haarpsi: float = Field(0.45, ge=0, le=1, description="least HaarPSI around the probe")
+    psnr: float = Field(14.0, ge=0, description="least PSNR under the probe's mask, dB")
+    ssim: float = Field(0.5, ge=-1, le=1, description="least SSIM around the probe")
+    haarpsi: float = Field(0.4, ge=0, le=1, description="least HaarPSI around the probe")
     edge_continuity: float = Field(
         1.8, ge=0, description="most that the mask's rim may show; 1: not at all"
     )

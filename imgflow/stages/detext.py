@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.origin import judge_spec
 from imgflow.engines.registry import Engines
-from imgflow.engines.spec import EngineSpec
+from imgflow.engines.spec import EngineSpec, TextDetector
 from imgflow.imaging.colour import flatten
 from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
 from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
@@ -33,7 +33,7 @@ from imgflow.stages.stage import (
 from imgflow.stages.text import Selection, detect_text, residual_text, select_unwanted
 
 # Where text still shows after the first pass, the second looks this much farther around it.
-_GROWTH = (1.0, 2.0)
+_FARTHER = 2.0
 # Share of the strokes from which on text that nobody can read counts as left.
 _LEFT = 0.5
 # Pixels by which the second pass masks more around the strokes.
@@ -62,15 +62,12 @@ def detext(picture: Picture, job: Job) -> Outcome:
 
     unwanted = [each.region for each in selection.unwanted]
     height, width = picture.pixels.shape[:2]
-    removal = None
-    for growth in _GROWTH:
-        removal = _remove(picture, text_area(unwanted, height, width, growth), job, removal)
-        seen = flatten(removal.pixels, (255, 255, 255))
-        residual = [each.text for each in residual_text(seen, unwanted, detector, settings)]
-        residual += _still_drawn(unwanted, removal, job)
-        if not residual:
-            break
-    assert removal is not None  # there is a first pass
+    removal = _remove(picture, text_area(unwanted, height, width), job)
+    residual = _residual(removal, unwanted, detector, job)
+    twice = bool(residual)
+    if twice:
+        removal = _fill_residual(removal, residual, job)
+        residual = _residual(removal, unwanted, detector, job)
     measures["mask_confidence"] = round(removal.confidence, 4)
     # A copy of a mark may have been seen where there is none: what is still there OCR reads.
     marked = any(_is_marked(each, removal.mask) for each in unwanted)
@@ -85,7 +82,7 @@ def detext(picture: Picture, job: Job) -> Outcome:
             "detector": detector.spec.code_version,
             "strokes": job.engines.eraser(settings.eraser).spec.code_version,
             "context": removal.repair.context,
-            "growth": growth,
+            "filled_again": twice,
         },
         mask=store_mask(job.store, removal.mask),
         regions=unwanted,
@@ -99,7 +96,7 @@ def detext(picture: Picture, job: Job) -> Outcome:
     staying = [region for region in regions if region not in unwanted]
     unclean = dilate(_text_areas(staying, removal.mask), 4)
     gates = [
-        _residual_gate(residual),
+        _residual_gate([each.text for each in residual]),
         *repair_gates(
             picture.pixels, removal.pixels, removal.mask, unclean, removal.repair, settings.gates
         ),
@@ -121,38 +118,58 @@ class _Removal:
     repair: Repair
 
 
-def _remove(picture: Picture, area: Mask, job: Job, last: _Removal | None) -> _Removal:
+def _remove(picture: Picture, area: Mask, job: Job) -> _Removal:
     """Strokes found by the eraser; what is under them restored by the eraser too, or by the fill
-    that the policy names instead. last: a first pass that left text."""
-    settings = job.policy.detext
-    eraser = job.engines.eraser(settings.eraser)
+    that the policy names instead."""
+    eraser = job.engines.eraser(job.policy.detext.eraser)
     before = picture.pixels
     found = find_strokes(picture, area, job, eraser)
-    mask = found.mask
-    if last:
-        left = strokes_of(last.pixels, area, eraser)
-        mask = dilate(mask | last.mask | left.mask, _WIDER)
+    if job.policy.detext.fill == job.policy.detext.eraser:
+        pixels = restore(before, found.mask, eraser)
+        repair: Repair = Restoring(before, pixels, found.mask, eraser)
+        return _Removal(pixels, found.mask, found.confidence, eraser.spec, repair)
+    fill = _fill(job)
+    pixels = fill_holes(before, found.mask, fill)
+    repair = Filling(before, found.mask, fill)
+    return _Removal(pixels, found.mask, found.confidence, fill.engine.spec, repair)
+
+
+def _fill_residual(removal: _Removal, residual: Sequence[TextRegion], job: Job) -> _Removal:
+    """A removal after which text still shows in places: there more is masked, and nothing that
+    shows through is believed any more."""
+    settings = job.policy.detext
+    eraser = job.engines.eraser(settings.eraser)
+    height, width = removal.mask.shape
+    area = text_area(residual, height, width, _FARTHER)
+    left = strokes_of(removal.pixels, area, eraser).mask
+    mask = dilate((removal.mask | left) & area, _WIDER)
     if settings.fill == settings.eraser:
-        pixels = restore(before, area, mask, eraser)
-        repair: Repair = Restoring(before, pixels, mask, eraser)
-        return _Removal(pixels, mask, found.confidence, eraser.spec, repair)
-    fill = Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
-    pixels = fill_holes(before, mask, fill)
-    return _Removal(pixels, mask, found.confidence, fill.engine.spec, Filling(before, mask, fill))
+        pixels = restore(removal.pixels, mask, eraser, opaque_text=True)
+    else:
+        pixels = fill_holes(removal.pixels, mask, _fill(job))
+    return replace(removal, pixels=pixels, mask=removal.mask | mask)
 
 
-def _still_drawn(unwanted: Sequence[TextRegion], removal: _Removal, job: Job) -> list[str]:
-    """What OCR could not read before, and so cannot miss now: regions of it where the eraser
-    sees most of the strokes again."""
+def _fill(job: Job) -> Fill:
+    settings = job.policy.detext
+    return Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
+
+
+def _residual(
+    removal: _Removal, unwanted: Sequence[TextRegion], detector: TextDetector, job: Job
+) -> list[TextRegion]:
+    """Text that still shows: to OCR, or, where OCR could not read it before and so cannot miss it
+    now, to the eraser, which sees most of the strokes again."""
+    seen = flatten(removal.pixels, (255, 255, 255))
+    left = residual_text(seen, unwanted, detector, job.policy.detext)
     eraser = job.engines.eraser(job.policy.detext.eraser)
-    left: list[str] = []
     for region in unwanted:
         if region.text:
             continue
         area = text_area([region], *removal.mask.shape)
         again = strokes_of(removal.pixels, area, eraser).mask
         if np.count_nonzero(again) > _LEFT * np.count_nonzero(removal.mask & area):
-            left.append(region.text)
+            left.append(region)
     return left
 
 
@@ -257,7 +274,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
 
 
 STAGE = Stage(
-    code_version="3",
+    code_version="4",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

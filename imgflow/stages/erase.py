@@ -26,10 +26,10 @@ CONTEXT = 96
 # beyond its region, and a few pixels more.
 _BEYOND = 0.25
 _AT_LEAST = 4
+# Most pixels that an eraser is shown at once.
+_AT_ONCE = 1_300_000
 # Areas this many pixels thick hold the largest letters that erasers are made for.
 _LARGEST = 96
-# Strokes alone are hardly text: a probe's hole stands in a region this much larger.
-_AROUND_PROBE = 8
 # Kinds of what is kept of strokes.
 _CACHED = ("strokes", "strokes-confidence")
 
@@ -82,7 +82,7 @@ def _find(crop: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
     thickness = 2 * float(cv2.distanceTransform(area, cv2.DIST_L2, 3).max())
     shrink = int(thickness // _LARGEST)
     # Where text may be anywhere, nothing says how large it is.
-    if shrink < 2 or area.all():
+    if shrink < 2 or area.all() or area.size <= _AT_ONCE:
         return eraser.find(crop, area)
     height, width = area.shape
     size = max(width // shrink, 1), max(height // shrink, 1)
@@ -95,16 +95,19 @@ def _find(crop: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
     return Found(dilate(np.asarray(mask, np.uint8), shrink), found.confidence)
 
 
-def restore(pixels: NDArray[Any], area: Mask, mask: Mask, eraser: Eraser) -> NDArray[Any]:
+def restore(
+    pixels: NDArray[Any], mask: Mask, eraser: Eraser, *, opaque_text: bool = False
+) -> NDArray[Any]:
     """A copy of (H, W, 3|4) pixels with what is under `mask` restored; all else is bit-exact.
 
-    Alpha under strokes becomes that of its nearest neighbour. Raises ValueError for an engine
-    that returns another shape or dtype.
+    opaque_text: what shows of the photo through the strokes is not believed. Alpha under strokes
+    becomes that of its nearest neighbour. Raises ValueError for an engine that returns another
+    shape or dtype.
     """
     result = pixels.copy()
     for window in _windows(mask):
         crop, strokes = opaque(pixels[window]), mask[window]
-        clean = eraser.restore(crop, area[window], strokes)
+        clean = eraser.restore(crop, strokes, opaque=opaque_text)
         if clean.shape != crop.shape or clean.dtype != crop.dtype:
             raise ValueError(
                 f"the eraser '{eraser.spec.name}' returned {clean.dtype} {clean.shape} "
@@ -119,7 +122,12 @@ def restore(pixels: NDArray[Any], area: Mask, mask: Mask, eraser: Eraser) -> NDA
 
 
 def _windows(mask: Mask) -> Iterator[tuple[slice, slice]]:
-    """Crops that hold the mask, with what the eraser wants to see around it."""
+    """Crops that hold the mask, with what the eraser wants to see around it; all of a photo that
+    an eraser sees at once: the more it sees, the surer it is."""
+    if mask.size <= _AT_ONCE:
+        if mask.any():
+            yield np.s_[:, :]
+        return
     for box in hole_boxes(mask, CONTEXT):
         yield box.padded(CONTEXT, *mask.shape).slices
 
@@ -138,12 +146,13 @@ def opaque(pixels: NDArray[Any]) -> NDArray[Any]:
 @dataclass(frozen=True, slots=True)
 class Restoring:
     """An erasure, as the probe repeats it: what was taken off is laid over other ground, and
-    taken off there. before, after: (H, W, 3|4). mask: its strokes."""
+    taken off there. before, after: (H, W, 3|4). mask: its strokes. opaque_text: as in restore."""
 
     before: NDArray[Any]
     after: NDArray[Any]
     mask: Mask
     eraser: Eraser
+    opaque_text: bool = False
 
     @property
     def context(self) -> int:
@@ -157,4 +166,4 @@ class Restoring:
         return damaged
 
     def mend(self, damaged: NDArray[Any], hole: Mask) -> NDArray[Any]:
-        return restore(damaged, dilate(hole, _AROUND_PROBE), hole, self.eraser)
+        return restore(damaged, hole, self.eraser, opaque_text=self.opaque_text)

@@ -21,7 +21,6 @@ from imgflow.imaging.repeats import missed_copies, same_mark
 from imgflow.lineage.record import TextRegion
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
-from imgflow.stages.erase import text_area
 from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
 from imgflow.stages.unread import unread_overlays
@@ -44,6 +43,10 @@ _COPY = "looks like the other copies"
 
 # Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
 _SURVEYED = 1_300_000
+
+# Probability, of 255, from which on a pixel may be a letter's, and how many such pixels make OCR
+# worth its time.
+_TRACE, _LEAST_TRACE = 77, 30
 
 _WORDING = {
     "date-stamp": re.compile(r"\d[\d\s.,:/'’年月日-]{3,}\d"),
@@ -78,38 +81,54 @@ class Selection:
 
 def detect_text(picture: Picture, job: Job, detector: TextDetector) -> list[TextRegion]:
     """All text in a picture, judged. Kept by input and engines: looked for only once."""
-    eraser = job.engines.eraser(job.policy.detext.eraser)
+    settings = job.policy.detext
+    eraser = job.engines.eraser(settings.eraser)
+    # A person's word counts more than the eraser's.
+    always = settings.text == "all" or any(isinstance(x, RemoveText) for x in job.manifest.steps)
     versions = [each.code_version for each in (detector.spec, judge_spec(), eraser.spec)]
-    digest = hashlib.sha256("|".join([picture.ref.sha256, *versions]).encode()).hexdigest()
+    identity = "|".join([picture.ref.sha256, *versions, *(["always"] if always else [])])
+    digest = hashlib.sha256(identity.encode()).hexdigest()
     cached = job.store.get_cached("text", digest)
     if cached is not None:
         return [TextRegion.model_validate(each) for each in json.loads(cached)]
-    regions = find_text(picture.view, detector, eraser)
+    regions = find_text(picture.view, detector, eraser, always=always)
     data = json.dumps([region.model_dump() for region in regions]).encode()
     job.store.put_cached("text", digest, data)
     return regions
 
 
-def find_text(view: NDArray[np.uint8], detector: TextDetector, eraser: Eraser) -> list[TextRegion]:
+def find_text(
+    view: NDArray[np.uint8], detector: TextDetector, eraser: Eraser, *, always: bool = False
+) -> list[TextRegion]:
     """All text in a photo (H, W, 3), judged: what OCR reads, the copies of repeated marks, and
-    overlays that OCR alone does not see."""
+    overlays that OCR alone does not see.
+
+    Where the eraser sees no trace of a letter, OCR is not asked, unless `always`: it takes
+    several times as long.
+    """
+    letters = survey(view, eraser)
+    if not always and not _shows_text(letters):
+        return []
     read = detector.detect(view)
-    letters = survey(view, read, eraser)
     scale = letters.overlay.shape[1] / view.shape[1]
     known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
     unread = [_scaled(each, 1 / scale) for each in unread_overlays(letters, known, detector)]
     return with_copies(view, [*judge(view, read, letters), *unread])
 
 
-def survey(view: NDArray[np.uint8], read: Sequence[TextRegion], eraser: Eraser) -> TextMap:
-    """The letters of a photo (H, W, 3), in a map that may be smaller. read: what OCR found."""
+def _shows_text(letters: TextMap) -> bool:
+    seen = np.maximum(letters.overlay, letters.product) >= _TRACE
+    return int(np.count_nonzero(seen)) >= _LEAST_TRACE
+
+
+def survey(view: NDArray[np.uint8], eraser: Eraser) -> TextMap:
+    """The letters of a photo (H, W, 3), in a map that may be smaller."""
     height, width = view.shape[:2]
     scale = min(math.sqrt(_SURVEYED / (height * width)), 1.0)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     if scale < 1:
         view = np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_AREA), np.uint8)
-    area = text_area([_scaled(region, scale) for region in read], *view.shape[:2])
-    return eraser.survey(view, area)
+    return eraser.survey(view)
 
 
 def _scaled(region: TextRegion, scale: float) -> TextRegion:

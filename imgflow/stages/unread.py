@@ -31,7 +31,7 @@ _LEAST_INK, _LEAST_HEIGHT = 60, 6.0
 # Share of its box that its strokes fill.
 _DENSITY = (0.03, 0.75)
 # Mean probability of its strokes, of 1: where it is alone, and where there are several.
-_SURE, _SURE_TOGETHER = 0.8, 0.65
+_SURE, _SURE_TOGETHER = 0.75, 0.65
 _SEVERAL = 3
 _REASON = "letters drawn over the photo"
 

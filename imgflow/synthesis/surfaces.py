@@ -102,6 +102,7 @@ def studio_shot(
     part[:] = part + (art.colour - part) * art.alpha[:, :, None]
     ink: Plane = np.zeros((rows, columns), np.float32)
     ink[top + down :, left + across :][: inner[0], : inner[1]] = art.ink
+    ink[where] *= body  # what the product's outline cuts off cannot be seen
     surface *= _shading(tall, wide, chance)[:, :, None]
     if chance.random() < 0.4:
         surface = surface + _fabric(tall, wide, chance)[:, :, None]

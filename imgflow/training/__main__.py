@@ -62,27 +62,40 @@ def restorer(
     steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 12_000,
     learning_rate: Rate = 1e-3,
     start: Start = None,
+    finder: Annotated[
+        Path | None, typer.Option(help="Weights whose finder says where text is; none: made up.")
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:
     """The part of the eraser that recovers what is under text. It, too, can be stopped."""
+    from functools import partial
+
+    from imgflow.engines.eraser import NeuralEraser
     from imgflow.training import restorer as lesson
     from imgflow.training.loop import Recipe
 
     recipe = Recipe(steps=steps, batch=2, learning_rate=learning_rate, seed=seed)
     known = _Known(photos, fonts, start, threads)
-    known.teach("restorer", lesson.Scenes, lesson.loss, lesson.judged, recipe, work)
+    eraser = None if finder is None else NeuralEraser(weights=finder)
+    scenes = partial(lesson.Scenes, eraser=eraser)
+    known.teach("restorer", scenes, lesson.loss, lesson.judged, recipe, work)
 
 
 @app.command()
 def join(
     weights: Annotated[Path, typer.Argument(help="File to write.")],
     parts: Annotated[list[str], typer.Argument(help="PART=FILE: which file to take it from.")],
+    small: Annotated[
+        bool, typer.Option("--small", help="Filters as bytes: half as large a file.")
+    ] = False,
 ) -> None:
     """Make one weights file of parts that were trained side by side: finder and restorer of the
     eraser, clean and photo of the upscaler."""
     from safetensors import safe_open
     from safetensors.torch import save_file
+
+    from imgflow.training.loop import in_bytes
 
     taken: dict[str, Any] = {}
     about: dict[str, str] = {}
@@ -96,7 +109,7 @@ def join(
             if not names:
                 raise typer.BadParameter(f"{path} has no part '{part}'")
             taken |= {name: file.get_tensor(name) for name in names}
-    save_file(taken, str(weights), metadata=about)
+    save_file(in_bytes(taken) if small else taken, str(weights), metadata=about)
 
 
 @app.command()
@@ -173,9 +186,9 @@ class _Known:
     ) -> None:
         """Train one part of an eraser, leave the other as it was, and write both."""
         import torch
-        from safetensors.torch import load_file
 
         from imgflow.engines.networks.eraser import Eraser
+        from imgflow.engines.shipped import load_weights
         from imgflow.training.loop import export, train
 
         names = sorted(self._photos)
@@ -186,7 +199,14 @@ class _Known:
         torch.manual_seed(recipe.seed)
         network = Eraser()
         if self._start is not None:
-            network.load_state_dict(load_file(str(self._start)))
+            own = network.state_dict()
+            # The other part may have been of another shape when these were trained.
+            begun = {
+                name: value
+                for name, value in load_weights(self._start).items()
+                if name.startswith(part) or (name in own and own[name].shape == value.shape)
+            }
+            network.load_state_dict(own | begun)
         for name, weight in network.named_parameters():
             weight.requires_grad_(name.startswith(part))
 
@@ -247,7 +267,7 @@ def origin(
     pairs = []
     for number, each in enumerate(labels):
         if each.regions:
-            letters = survey(each.photo, each.regions, finder)
+            letters = survey(each.photo, finder)
             pairs.append((number, look(each.photo, each.regions, letters), each))
         if (number + 1) % 100 == 0:
             typer.echo(f"{number + 1} of {len(labels)} photos measured")

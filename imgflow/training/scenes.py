@@ -116,12 +116,10 @@ def roughly(
     return region
 
 
-def resized(
-    planes: Sequence[NDArray[np.uint8]], chance: Random, least: int
-) -> tuple[NDArray[np.uint8], ...]:
+def resized(planes: Sequence[NDArray[Any]], chance: Random, least: int) -> tuple[NDArray[Any], ...]:
     """All planes at another size, sometimes: shops scale what they are given.
 
-    Planes (H, W) are masks of 0 and 1. least: pixels that each side keeps.
+    Planes (H, W) are masks of 0 and 1, or float32. least: pixels that each side keeps.
     """
     if chance.random() > 0.25:
         return tuple(planes)
@@ -129,15 +127,16 @@ def resized(
     factor = max(chance.uniform(0.55, 1.3), least / min(height, width))
     size = (round(width * factor), round(height * factor))
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    found = [
-        np.asarray(
-            cv2.resize(plane * (1 if plane.ndim == 3 else 255), size, interpolation=how), np.uint8
-        )
-        for plane in planes
-    ]
-    return tuple(
-        plane if plane.ndim == 3 else (plane > 255 * 0.1).astype(np.uint8) for plane in found
-    )
+    return tuple(_sized(plane, size, how) for plane in planes)
+
+
+def _sized(plane: NDArray[Any], size: tuple[int, int], how: int) -> NDArray[Any]:
+    if plane.ndim == 3:
+        return np.asarray(cv2.resize(plane, size, interpolation=how), np.uint8)
+    found = cv2.resize(plane.astype(np.float32), size, interpolation=how)
+    if plane.dtype == np.uint8:
+        return (found > 0.1).astype(np.uint8)
+    return np.clip(found, 0, 1)
 
 
 def patch(text: NDArray[np.uint8], side: int, chance: Random) -> tuple[slice, slice]:
@@ -155,7 +154,13 @@ def patch(text: NDArray[np.uint8], side: int, chance: Random) -> tuple[slice, sl
 
 
 def tensor(pixels: NDArray[Any]) -> Tensor:
-    """(C, H, W) float32 0..1 of (H, W, 3) pixels, or of a plane of 0 and 1."""
+    """(C, H, W) float32 0..1 of (H, W, 3) pixels, or of a plane of such values."""
     if pixels.ndim == 2:
         return torch.from_numpy(pixels[None].astype(np.float32))
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+
+
+def byte_tensor(planes: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """(N, C, H, W) uint8 of N planes of (H, W, 3) pixels or of (H, W) values."""
+    stacked = np.stack([plane if plane.ndim == 3 else plane[:, :, None] for plane in planes])
+    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))

@@ -50,14 +50,14 @@ class BlackEraser:
 
     spec = EngineSpec(name="eraser", kind="eraser", model_id="black", licence="Apache-2.0")
 
-    def survey(self, pixels: Pixels, read: Pixels) -> TextMap:
+    def survey(self, pixels: Pixels) -> TextMap:
         nothing = np.zeros(pixels.shape[:2], np.uint8)
         return TextMap(nothing, nothing)
 
     def find(self, pixels: Pixels, region: Pixels) -> Found:
         return Found(region, 1.0)
 
-    def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+    def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
         return np.zeros_like(pixels)
 
 
@@ -185,9 +185,9 @@ def test_the_weak_eraser_takes_off_a_quarter() -> None:
     pixels = np.full((4, 4, 3), 200, np.uint8)
     region = np.full((4, 4), 255, np.uint8)
     weak = WeakEraser(BlackEraser())
-    assert not weak.survey(pixels, region).overlay.any()
+    assert not weak.survey(pixels).overlay.any()
     assert (weak.find(pixels, region).mask == region).all()
-    assert (weak.restore(pixels, region, region) == 150).all()
+    assert (weak.restore(pixels, region) == 150).all()
     assert weak.spec.code_version != BlackEraser.spec.code_version
 
 

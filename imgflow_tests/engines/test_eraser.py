@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from imgflow.engines import eraser as module
-from imgflow.engines.eraser import RECEPTIVE, NeuralEraser
+from imgflow.engines.eraser import FINDER_RECEPTIVE, RESTORER_RECEPTIVE, NeuralEraser
 from imgflow.engines.networks.eraser import STRIDE, Eraser
 from imgflow.errors import EngineUnavailable
 
@@ -31,8 +31,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# Planes that each role takes.
-_CHANNELS = {"_find": 4, "_restore": 8}
+# What each role takes: planes, and how far it sees.
+_ROLES = [("_find", 3, FINDER_RECEPTIVE), ("_restore", 12, RESTORER_RECEPTIVE)]
 
 
 def noise(height: int, width: int, dtype: Any = np.uint8) -> NDArray[Any]:
@@ -49,10 +49,10 @@ def test_any_size_and_depth(weights: Path, size: tuple[int, int], dtype: Any) ->
     assert found.mask.shape == size
     assert set(np.unique(found.mask)) <= {0, 255}
     assert 0 <= found.confidence <= 1
-    clean = engine.restore(pixels, region, found.mask)
+    clean = engine.restore(pixels, found.mask)
     assert clean.shape == pixels.shape
     assert clean.dtype == dtype
-    letters = engine.survey(pixels, region)
+    letters = engine.survey(pixels)
     for plane in (letters.overlay, letters.product):
         assert plane.shape == size
         assert plane.dtype == np.uint8
@@ -65,7 +65,7 @@ def test_the_same_photo_gives_the_same_bytes(weights: Path) -> None:
     one, other = (NeuralEraser(weights=weights) for _ in range(2))
     mask = one.find(pixels, region).mask
     assert (mask == other.find(pixels, region).mask).all()
-    assert (one.restore(pixels, region, mask) == other.restore(pixels, region, mask)).all()
+    assert (one.restore(pixels, mask) == other.restore(pixels, mask)).all()
 
 
 def test_without_a_region_nothing_is_found(weights: Path) -> None:
@@ -77,14 +77,14 @@ def test_without_a_region_nothing_is_found(weights: Path) -> None:
 def answering(kinds: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, weights: Path) -> Any:
     """An engine whose finder gives these chances (H, W, 2) of overlaid and of product text."""
     engine = NeuralEraser(weights=weights)
-    monkeypatch.setattr(NeuralEraser, "_kinds", lambda *_: kinds)
+    monkeypatch.setattr(NeuralEraser, "_letters", lambda *_: kinds)
     return engine
 
 
 def test_a_survey_tells_overlays_from_print(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = np.zeros((40, 60, 2), np.float32)
     kinds[5:10, 5:20], kinds[30:35, 30:50] = (1, 0), (0.2, 0.8)
-    letters = answering(kinds, monkeypatch, weights).survey(noise(40, 60), np.zeros((40, 60)))
+    letters = answering(kinds, monkeypatch, weights).survey(noise(40, 60))
     assert (letters.overlay[5:10, 5:20] == 255).all()
     assert (letters.product[30:35, 30:50] == 204).all()
     assert (letters.overlay[30:35, 30:50] == 51).all()
@@ -109,35 +109,54 @@ def test_print_stays_where_drawn_letters_prevail(
     assert found.confidence == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("role", ["_find", "_restore"])
-def test_no_pixel_depends_on_what_is_beyond_the_stated_reach(weights: Path, role: str) -> None:
+@pytest.mark.parametrize(("role", "planes", "reach"), _ROLES)
+def test_no_pixel_depends_on_what_is_beyond_the_stated_reach(
+    weights: Path, role: str, planes: int, reach: int
+) -> None:
     """What tiles rest on."""
     engine = NeuralEraser(weights=weights)
     engine.dtype = torch.float32
-    side = 2 * RECEPTIVE + 8 * STRIDE
-    seen = np.random.default_rng(0).random((side, side, _CHANNELS[role]), np.float32)
+    side = reach + 6 * STRIDE
+    seen = np.random.default_rng(0).random((2 * STRIDE, side, planes), np.float32)
     other = seen.copy()
-    other[:STRIDE, :STRIDE] = 1 - other[:STRIDE, :STRIDE]
+    other[:, :STRIDE] = 1 - other[:, :STRIDE]
     run = getattr(engine, role)
-    rows, columns = np.nonzero(np.abs(run(seen) - run(other)).max(axis=2))
-    assert rows.size
-    assert max(rows.max(), columns.max()) < STRIDE + RECEPTIVE
+    columns = np.nonzero(np.abs(run(seen) - run(other)).max(axis=(0, 2)))[0]
+    assert STRIDE < columns.max() < STRIDE + reach
 
 
-@pytest.mark.parametrize("role", ["_find", "_restore"])
+@pytest.mark.parametrize(("role", "planes", "reach"), _ROLES)
 def test_tiles_give_what_the_whole_gives(
-    weights: Path, role: str, monkeypatch: pytest.MonkeyPatch
+    weights: Path, role: str, planes: int, reach: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = NeuralEraser(weights=weights)
     engine.dtype = torch.float32
-    seen = np.random.default_rng(0).random((448, 512, _CHANNELS[role]), np.float32)
-    whole = engine._run(seen, getattr(engine, role))
+    seen = np.random.default_rng(0).random((2 * reach + 64, 2 * reach + 96, planes), np.float32)
+    whole = engine._run(seen, getattr(engine, role), reach)
     monkeypatch.setattr(module, "_AT_ONCE", 1 << 16)
-    monkeypatch.setattr(module, "_TILE", 256)
-    tiled = engine._run(seen, getattr(engine, role))
+    monkeypatch.setattr(module, "_FINDER_TILE", 256)
+    monkeypatch.setattr(module, "_RESTORER_TILE", 256)
+    tiled = engine._run(seen, getattr(engine, role), reach)
     # Tiles see the photo mirrored beyond its edges, the network's own convolutions see zeros.
-    inner = (slice(RECEPTIVE, -RECEPTIVE), slice(RECEPTIVE, -RECEPTIVE))
+    inner = (slice(reach, -reach), slice(reach, -reach))
     assert np.abs(whole - tiled)[inner].max() < 1e-4
+
+
+def test_what_was_seen_once_is_not_looked_at_again(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, looks = NeuralEraser(weights=weights), []
+    find = engine._find
+    monkeypatch.setattr(engine, "_find", lambda seen: looks.append(0) or find(seen))
+    pixels, region = noise(64, 64), np.full((64, 64), 255, np.uint8)
+    engine.survey(pixels)
+    once = len(looks)
+    engine.restore(pixels, engine.find(pixels, region).mask)
+    assert len(looks) == once
+    other = pixels.copy()
+    other[0, 0] ^= 1
+    engine.survey(other)
+    assert len(looks) == 2 * once
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
     stamped: Stamped, engines: Engines, make_job: MakeJob, picture: MakePicture
 ) -> None:
     class Idle(FakeEraser):
-        def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+        def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
             return pixels.copy()
 
     engines.register_eraser("eraser", Idle)
@@ -233,7 +233,15 @@ def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
         def detect(self, pixels: Pixels) -> list[TextRegion]:
             return [invisible.region]
 
+    class Guessing(FakeEraser):
+        """Sees letters everywhere, and not a stroke."""
+
+        def survey(self, pixels: Pixels) -> TextMap:
+            doubt = np.full(pixels.shape[:2], 100, np.uint8)
+            return TextMap(doubt, np.zeros_like(doubt))
+
     engines.register_text_detector("rapidocr", Certain)
+    engines.register_eraser("eraser", Guessing)
     monkeypatch.setattr("imgflow.stages.text.judge", judged("overlay"))
     outcome = detext(picture(flat), make_job({"detext": {"mask_confidence": least}}))
     assert outcome.verdict is Verdict.NEEDS_REVIEW

@@ -22,7 +22,7 @@ def area_of(stamped: Stamped) -> Pixels:
 class Painter(FakeEraser):
     """Repaints all that it is shown."""
 
-    def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+    def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
         return np.full_like(pixels, 7)
 
 
@@ -35,7 +35,7 @@ def test_strokes_are_found_within_the_area_alone(stamped: Stamped) -> None:
 def test_only_strokes_change(stamped: Stamped) -> None:
     area = area_of(stamped)
     mask = strokes_of(stamped.pixels, area, FakeEraser()).mask
-    result = restore(stamped.pixels, area, mask, Painter())
+    result = restore(stamped.pixels, mask, Painter())
     assert (result[mask > 0] == 7).all()
     assert np.array_equal(result[mask == 0], stamped.pixels[mask == 0])
 
@@ -94,13 +94,13 @@ def test_what_lies_under_transparency_is_never_seen(stamped: Stamped) -> None:
             seen.append(pixels)
             return super().find(pixels, region)
 
-        def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+        def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
             seen.append(pixels)
-            return super().restore(pixels, region, mask)
+            return super().restore(pixels, mask)
 
     area = np.full((height, width), 255, np.uint8)
     mask = strokes_of(pixels, area, Noting()).mask
-    result = restore(pixels, area, mask, Noting())
+    result = restore(pixels, mask, Noting())
     assert not any((each == (255, 0, 255)).all(axis=2).any() for each in seen)
     assert np.array_equal(result[mask == 0], pixels[mask == 0])
     assert (result[stamped.changed][:, 3] == 255).all()
@@ -116,12 +116,12 @@ def test_sixteen_bits_on_plain_ground() -> None:
 
 def test_an_engine_that_returns_something_else_is_refused(stamped: Stamped) -> None:
     class Wrong(FakeEraser):
-        def restore(self, pixels: Pixels, region: Pixels, mask: Pixels) -> Pixels:
+        def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
             return pixels[:, :, 0]
 
     area = area_of(stamped)
     with pytest.raises(ValueError, match="eraser 'eraser' returned"):
-        restore(stamped.pixels, area, area, Wrong())
+        restore(stamped.pixels, area, Wrong())
 
 
 def test_huge_letters_are_looked_for_in_a_smaller_copy() -> None:

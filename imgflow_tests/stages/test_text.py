@@ -45,12 +45,10 @@ class Surveyor(FakeEraser):
     def __init__(self) -> None:
         super().__init__()
         self.views: list[Pixels] = []
-        self.hints: list[Pixels] = []
 
-    def survey(self, pixels: Pixels, read: Pixels) -> TextMap:
+    def survey(self, pixels: Pixels) -> TextMap:
         self.views.append(pixels)
-        self.hints.append(read)
-        return super().survey(pixels, read)
+        return super().survey(pixels)
 
 
 def unjudged(pixels: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
@@ -209,7 +207,7 @@ def test_a_small_photo_is_surveyed_as_it_is(stamped: Stamped) -> None:
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
-def test_what_ocr_reads_is_the_surveys_hint_and_is_not_found_twice(
+def test_what_ocr_reads_is_not_found_twice(
     size: str, stamped: Stamped, large: Stamped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Reading(FakeDetector):
@@ -219,21 +217,29 @@ def test_what_ocr_reads_is_the_surveys_hint_and_is_not_found_twice(
 
     shown = {"small": stamped, "large": large}[size]
     monkeypatch.setattr("imgflow.stages.text.judge", unjudged)
-    eraser, detector = Surveyor(), Reading()
-    (found,) = find_text(shown.pixels, detector, eraser)
+    detector = Reading()
+    (found,) = find_text(shown.pixels, detector, FakeEraser())
     assert (found.text, found.polygon) == (shown.text, shown.region.polygon)
     assert detector.calls == 1
-    (hint,) = eraser.hints
-    (seen,) = eraser.views
-    scale = seen.shape[1] / shown.pixels.shape[1]
-    x, y = scale * shown.polygon.mean(axis=0)
-    assert hint.shape == seen.shape[:2]
-    assert hint[round(y), round(x)] == 255
-    rows, columns = np.nonzero(hint)
-    left, top, right, bottom = (scale * side for side in shown.box)
-    room = 0.5 * (bottom - top) + 6
-    assert left - room < columns.min() and columns.max() < right + room
-    assert top - room < rows.min() and rows.max() < bottom + room
+
+
+def test_ocr_is_asked_only_where_a_letter_shows(stamped: Stamped) -> None:
+    class Seeing(FakeEraser):
+        """Sees so many pixels of print."""
+
+        def __init__(self, pixels: int) -> None:
+            super().__init__()
+            self.count = pixels
+
+        def survey(self, pixels: Pixels) -> TextMap:
+            seen = np.zeros(pixels.shape[:2], np.uint8)
+            seen[0, : self.count] = 100
+            return TextMap(np.zeros_like(seen), seen)
+
+    for count, always, looks in ((0, False, 0), (10, False, 0), (200, False, 1), (0, True, 1)):
+        detector = FakeDetector()
+        find_text(stamped.pixels, detector, Seeing(count), always=always)
+        assert detector.calls == looks
 
 
 @pytest.mark.parametrize(

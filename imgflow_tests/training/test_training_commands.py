@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from typer.testing import CliRunner
 
 from imgflow.engines.networks.eraser import Eraser
+from imgflow.engines.shipped import load_weights
 from imgflow.training import finder, restorer
 from imgflow.training.__main__ import app
 from imgflow.training.loop import Recipe, export
@@ -27,7 +28,7 @@ class Patches(Dataset[Any]):
     photos: list[int] = []
     planes = (3, 1, 1)
 
-    def __init__(self, photos: list[Any], *_: object) -> None:
+    def __init__(self, photos: list[Any], *_: object, **__: object) -> None:
         type(self).photos.append(len(photos))
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, ...]:
@@ -47,7 +48,7 @@ def written(path: Path, seed: int, **about: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("part", "lesson", "planes"),
-    [("finder", finder, (3, 1, 1)), ("restorer", restorer, (3, 1, 1, 3, 3, 1))],
+    [("finder", finder, (3, 1)), ("restorer", restorer, (3, 3, 3, 1, 1, 1, 3, 1, 1))],
 )
 def test_only_the_named_part_learns(
     part: str,
@@ -105,6 +106,20 @@ def test_an_eraser_is_joined_of_two_files(tmp_path: Path) -> None:
         about = file.metadata()
     assert json.loads(about["finder_recipe"])["steps"] == 1
     assert json.loads(about["restorer_recipe"])["steps"] == 2
+
+
+def test_a_joined_file_may_be_half_as_large(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
+    parts = {"finder": written(paths[0], 1), "restorer": written(paths[1], 2)}
+    told = CliRunner().invoke(app, [*_join(paths), "--small"])
+    assert told.exit_code == 0, told.output
+    assert paths[2].stat().st_size < 0.55 * paths[0].stat().st_size
+    weights = load_weights(paths[2])
+    Eraser().load_state_dict(weights)
+    for name, weight in weights.items():
+        exact = parts[name.split(".")[0]][name].float()
+        scale = exact.abs().amax(dim=tuple(range(1, exact.ndim)), keepdim=True)
+        assert ((weight - exact).abs() <= 0.51 / 127 * scale).all(), name
 
 
 def test_a_file_without_a_recipe_is_not_joined(tmp_path: Path) -> None:

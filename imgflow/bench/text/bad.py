@@ -52,18 +52,15 @@ class WeakEraser:
         self._good = good
         self.spec = replace(good.spec, name="weak", model_id=f"weak-{good.spec.model_id}")
 
-    def survey(self, pixels: NDArray[np.generic], read: NDArray[np.uint8]) -> TextMap:
-        return self._good.survey(pixels, read)
+    def survey(self, pixels: NDArray[np.generic]) -> TextMap:
+        return self._good.survey(pixels)
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
         return self._good.find(pixels, region)
 
     def restore(
-        self,
-        pixels: NDArray[np.generic],
-        region: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
+        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], *, opaque: bool = False
     ) -> NDArray[np.generic]:
         before = pixels.astype(np.float64)
-        clean = self._good.restore(pixels, region, mask).astype(np.float64)
+        clean = self._good.restore(pixels, mask, opaque=opaque).astype(np.float64)
         return np.rint(before + self._SHARE * (clean - before)).astype(pixels.dtype)

@@ -12,9 +12,11 @@ from torch.nn import functional
 from imgflow.engines.networks.blocks import Block, begin
 
 # Photo pixels that the networks' coarsest level sees as one: sides must be multiples of it.
-STRIDE = 16
+STRIDE = 32
 # What the finder calls a pixel, by the channel of its logits.
 NOTHING, OVERLAY, PRODUCT = range(3)
+# Opacities between which a photo is hidden more and more, and at last all but hidden.
+_DENSE, _HIDDEN = 0.75, 0.9
 
 
 class Eraser(nn.Module):
@@ -22,43 +24,65 @@ class Eraser(nn.Module):
 
     def __init__(
         self,
-        finder: Sequence[int] = (16, 32, 40, 56),
+        finder: Sequence[int] = (16, 32, 48, 72, 96),
         restorer: Sequence[int] = (24, 40, 56, 64),
     ) -> None:
         super().__init__()
-        self.finder = UNet(4, 3, finder, depths=(1, 2, 2, 2))
-        self.restorer = UNet(8, 4, restorer, depths=(1, 2, 2, 2))
+        self.finder = UNet(3, 3, finder, depths=(1, 2, 2, 2, 2)[: len(finder)])
+        self.restorer = UNet(11, 5, restorer, depths=(1, 2, 2, 2)[: len(restorer)])
 
-    def find(self, photo: Tensor, hint: Tensor) -> Tensor:
+    def find(self, photo: Tensor) -> Tensor:
         """Logits (N, 3, H, W) of what each pixel is: nothing, drawn over the photo, or text of
         what the photo shows.
 
-        photo: (N, 3, H, W) sRGB 0..1. hint: (N, 1, H, W), 1 where a detector reads text of either
-        kind; it may have missed some. H and W are multiples of STRIDE.
+        photo: (N, 3, H, W) sRGB 0..1; H and W are multiples of STRIDE.
         """
-        logits: Tensor = self.finder(torch.cat([photo, hint], dim=1))
+        logits: Tensor = self.finder(photo)
         return logits
 
-    def restore(self, photo: Tensor, region: Tensor, mask: Tensor, filled: Tensor) -> Tensor:
+    def restore(
+        self,
+        photo: Tensor,
+        filled: Tensor,
+        colour: Tensor,
+        opacity: Tensor,
+        share: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
         """The clean photo, (N, 3, H, W), not clamped; meant for use under `mask`.
 
-        mask: (N, 1, H, W), 1 on text. filled: the photo with a classical fill under the mask.
+        filled: the photo with a classical fill under the mask. colour (N, 3, H, W), opacity and
+        share (N, 1, H, W): the overlay's, as imgflow.imaging.veil computes them, the share as
+        each pixel by itself tells it. mask: (N, 1, H, W), 1 on text. All 0..1.
 
-        Text of colour C and opacity a over a clean photo B is seen as (1 - a) B + a C. With any
-        fill F, B = F + g (seen - F) + r, where the gain g = 1 / (1 - a) and the rest r are smooth
-        along the text: so the network says those two. Under opaque text g is 0.
+        With the true share m the overlay is taken off exactly, as long as it lets the photo
+        through: (photo - a m C) / (1 - a m). Where it hides the photo, the fill is the better
+        guess. The network mends the share, says how far to go from one to the other, and what to
+        change besides; a new one changes nothing.
         """
-        result = self.restorer(torch.cat([photo, filled, mask, region], dim=1))
-        gain, rest = result[:, :1], result[:, 1:]
-        clean: Tensor = filled + gain * (photo - filled) + rest
+        bare, _ = lifted(photo, colour, opacity)
+        seen = torch.cat([photo, filled, bare, opacity * share, mask], dim=1)
+        # In the precision of what was seen.
+        mended, trust, rest = torch.split(self.restorer(seen).to(seen.dtype), [1, 1, 3], dim=1)
+        share = torch.sigmoid(mended + torch.logit(share, 0.02))
+        bare, shows = lifted(photo, colour, opacity * share)
+        clean: Tensor = filled + (shows + trust) * (bare - filled) + rest
         return clean
+
+
+def lifted(photo: Tensor, colour: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """A photo (N, 3, H, W) without the overlay that hides the share `hidden` (N, 1, H, W) of it,
+    and how far to believe that, 0..1: where the photo is all but hidden, not at all."""
+    through = hidden.clamp(max=_HIDDEN)
+    bare = ((photo - through * colour) / (1 - through)).clamp(0, 1)
+    return bare, ((_HIDDEN - hidden) / (_HIDDEN - _DENSE)).clamp(0, 1)
 
 
 class UNet(nn.Module):
     """U-Net (Ronneberger, Fischer, Brox 2015) of residual blocks, on pixels folded 2 x 2.
 
     Most of its arithmetic is done at 1/4 size and below, most of its weights lie at 1/8 and
-    1/16: a line of text is seen as a whole, at a cost that a processor can pay. It begins as a
+    below: a line of text is seen as a whole, at a cost that a processor can pay. It begins as a
     network that returns zero.
     """
 
@@ -83,7 +107,8 @@ class UNet(nn.Module):
         nn.init.zeros_(self.tail.weight)
 
     def forward(self, seen: Tensor) -> Tensor:
-        features = self.head(functional.pixel_unshuffle(2 * seen - 1, 2))
+        folded = functional.pixel_unshuffle(2 * seen - 1, 2)
+        features = self.head(folded.to(self.head.weight.dtype))
         kept: list[Tensor] = []
         for level, blocks in enumerate(self.encoder):
             features = blocks(features)

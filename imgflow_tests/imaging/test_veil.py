@@ -1,0 +1,81 @@
+"""What lies over a photo: its colour, opacity, and how much of it each pixel has."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from samples import photo
+
+from imgflow.imaging.masks import dilate
+from imgflow.imaging.veil import fit_veil
+
+Values = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def ground() -> Values:
+    return np.asarray(photo("coffee", 320).astype(np.float32) / 255, np.float32)
+
+
+@pytest.fixture(scope="module")
+def strokes(ground: Values) -> NDArray[np.uint8]:
+    drawn = np.zeros(ground.shape[:2], np.uint8)
+    cv2.putText(drawn, "SAMPLE", (20, 110), cv2.FONT_HERSHEY_SIMPLEX, 2.2, 255, 5, cv2.LINE_AA)
+    return drawn
+
+
+def covered(
+    ground: Values, strokes: NDArray[np.uint8], colour: tuple[float, ...], opacity: float
+) -> tuple[Values, Values, Values]:
+    """What is seen, the fill and the true opacity."""
+    share = (opacity * strokes / 255).astype(np.float32)
+    seen = ground + share[:, :, None] * (np.array(colour, np.float32) - ground)
+    filled = cv2.inpaint(np.rint(255 * seen).astype(np.uint8), strokes, 3, cv2.INPAINT_TELEA)
+    return seen.astype(np.float32), filled.astype(np.float32) / 255, share
+
+
+def mean_off(share: Values, found: Values, strokes: NDArray[np.uint8]) -> float:
+    return float(np.abs(share - found)[strokes > 0].mean())
+
+
+@pytest.mark.parametrize("colour", [(1, 1, 1), (0, 0, 0), (0.9, 0.2, 0.1)])
+@pytest.mark.parametrize("opacity", [0.3, 0.45, 0.6])
+def test_colour_opacity_and_shares_are_found(
+    ground: Values, strokes: NDArray[np.uint8], colour: tuple[float, ...], opacity: float
+) -> None:
+    seen, filled, share = covered(ground, strokes, colour, opacity)
+    veil = fit_veil(seen, filled, strokes.astype(np.float32) / 255, strokes)
+    assert veil.opacity == pytest.approx(opacity, abs=0.1)
+    assert np.abs(veil.colour - colour).max() < 0.2
+    assert mean_off(share, veil.opacity * veil.share, strokes) < 0.08
+    assert not veil.share[strokes == 0].any()
+    assert veil.share.min() >= 0 and veil.share.max() <= 1
+
+
+def test_a_doubtful_likelihood_is_mended_by_the_pixels(
+    ground: Values, strokes: NDArray[np.uint8]
+) -> None:
+    seen, filled, share = covered(ground, strokes, (1, 1, 1), 0.5)
+    wide = dilate(strokes, 2)
+    doubtful = cv2.GaussianBlur(0.7 * wide.astype(np.float32) / 255, (0, 0), 1.5)
+    filled = cv2.inpaint(np.rint(255 * seen).astype(np.uint8), wide, 3, cv2.INPAINT_TELEA)
+    veil = fit_veil(seen, filled.astype(np.float32) / 255, doubtful, wide)
+    off = np.abs(share / 0.5 - np.where(wide > 0, doubtful, 0))[wide > 0].mean()
+    assert np.abs(share / 0.5 - veil.share)[wide > 0].mean() < 0.75 * off
+
+
+def test_opaque_strokes_are_opaque(ground: Values, strokes: NDArray[np.uint8]) -> None:
+    seen, filled, _ = covered(ground, strokes, (1, 1, 1), 1.0)
+    veil = fit_veil(seen, filled, strokes.astype(np.float32) / 255, strokes)
+    assert veil.opacity > 0.85
+
+
+@pytest.mark.parametrize("pixels", [0, 5])
+def test_of_too_little_nothing_is_said(ground: Values, pixels: int) -> None:
+    mask = np.zeros(ground.shape[:2], np.uint8)
+    mask[0, :pixels] = 255
+    veil = fit_veil(ground, ground, np.ones(mask.shape, np.float32), mask)
+    assert np.isfinite(veil.colour).all()
+    assert not veil.share[mask == 0].any()
