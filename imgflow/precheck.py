@@ -171,7 +171,8 @@ def _text(
     if settings.text == "none" and not asked:
         return [], 0
     detector = engines.text_detector(settings.detector)
-    found = find_text(small, detector, engines.eraser(settings.eraser))
+    always = asked or settings.text == "all"
+    found = find_text(small, detector, engines.eraser(settings.eraser), always=always)
     texts = [each for each in found if is_text(each, small.shape[:2], settings)]
     if settings.text == "all":
         return texts, 0

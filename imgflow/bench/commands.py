@@ -253,6 +253,10 @@ def engines(
         out.print(table(readings, each))
     for reading in (each for each in readings if each.problem):
         out.print(f"{reading.name}: {reading.problem}", markup=False, soft_wrap=True)
+    if all(each.lpips is None for each in readings):
+        out.print(
+            "LPIPS is not measured: its weights are not installed (imgflow models pull lpips)"
+        )
     out.print(f"on {len(paths)} photos. For the policy:")
     out.print(recommendation(readings), markup=False, soft_wrap=True, highlight=False)
     seconds = {each.name: each.seconds for each in readings if each.seconds > 0}

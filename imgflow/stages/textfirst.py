@@ -54,7 +54,7 @@ def erase_region(pixels: NDArray[Any], region: Mask, least: float, job: Job) -> 
     mask = found.mask & region
     if not mask.any() or found.confidence < settings.mask_confidence:
         return None
-    clean = restore(pixels, area, mask, eraser)
+    clean = restore(pixels, mask, eraser)
     if _texts(clean, region, window, detector, settings.min_confidence):
         return None
     return Erased(

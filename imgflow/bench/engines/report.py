@@ -22,17 +22,17 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 720, 420, 70, 50
 
 def table(readings: Sequence[Reading], task: Task) -> Table:
     """One row an engine, the best first."""
-    made = Table(
-        "engine", "PSNR dB", "SSIM", "HaarPSI", "LPIPS", "s / megapixel", "peak MB", "cost",
-        title=_WORDS[task],
-    )  # fmt: skip
+    titles = ("engine", "PSNR dB", "SSIM", "HaarPSI", "LPIPS", "s/MP", "peak MB", "cost")
+    made = Table(title=_WORDS[task])
+    for title in titles:
+        made.add_column(title, no_wrap=True)
     for each in ranked(readings, task):
         made.add_row(
             each.name,
             f"{each.psnr:.2f}",
             f"{each.ssim:.4f}",
             f"{each.haarpsi:.4f}",
-            "not installed" if each.lpips is None else f"{each.lpips:.4f}",
+            "-" if each.lpips is None else f"{each.lpips:.4f}",
             f"{each.seconds:.3g}",
             f"{each.peak_mb:.0f}",
             f"{each.cost:g}" if each.cost else "",
