@@ -387,7 +387,7 @@ def audit(
     ] = 20_000,
     as_json: Json = False,
 ) -> None:
-    """Seconds and memory of `imgflow audit`, for a catalog and for one photo of it."""
+    """Seconds and memory of `imgflow audit`."""
     from imgflow.bench.audit import as_json as line
     from imgflow.bench.audit import bench_audit
 
