@@ -37,6 +37,8 @@ _MOST_LOOKS = 4
 
 # Copies of a mark from which it counts as repeated without more being found.
 _TILED = 3
+# Letters that tell a copy of a repeated mark from a chance likeness.
+_LEGIBLE = 4
 # Degrees between two copies of one mark.
 _TURNED = 6.0
 _COPY = "looks like the other copies"
@@ -157,7 +159,7 @@ def with_copies(view: NDArray[np.uint8], regions: Sequence[TextRegion]) -> list[
             continue
         best = regions[first]
         reason = f"repeated {len(group) + len(missed)} times"
-        reasons = [reason, *(each for each in best.reasons if not each.startswith("repeated"))]
+        reasons = [reason, *(each for each in best.reasons if not _says_repeated(each))]
         for number in group:
             found[number] = regions[number].model_copy(
                 update={"confidence": best.confidence, "reasons": reasons}
@@ -220,12 +222,25 @@ def select_unwanted(
         doubtful = [region for region in free if region.kind is None]
         # A copy of a mark that is known for an overlay is no doubt one as well.
         copies = [each for each in doubtful if any(_is_copy(each, sure) for sure in going)]
+        # One that is repeated all over may lie on what it resembles, too.
+        repeated = [each for each in going if any(map(_says_repeated, each.reasons))]
+        copies += [
+            each
+            for each in free
+            if each.kind == "product"
+            and len(each.text) >= _LEGIBLE
+            and any(_is_copy(each, sure) for sure in repeated)
+        ]
         uncertain = [each for each in doubtful if each not in copies]
         going = [region for region in free if region in going or region in copies]
     claimed = () if job.person else _claiming(going, settings.own_marks)
     return Selection(
         tuple(Unwanted(region, "policy") for region in going), (), tuple(uncertain), claimed
     )
+
+
+def _says_repeated(reason: str) -> bool:
+    return reason.startswith("repeated")
 
 
 def _is_copy(region: TextRegion, sure: TextRegion) -> bool:

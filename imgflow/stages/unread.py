@@ -31,8 +31,8 @@ _LEAST_INK, _LEAST_HEIGHT = 60, 6.0
 # Share of its box that its strokes fill.
 _DENSITY = (0.03, 0.75)
 # Mean probability of its strokes, of 1: where it is alone, and where there are several.
-_SURE, _SURE_TOGETHER = 0.75, 0.65
-_SEVERAL = 3
+_SURE, _SURE_TOGETHER, _SURE_AMONG_MANY = 0.75, 0.65, 0.5
+_SEVERAL, _MANY = 3, 5
 _REASON = "letters drawn over the photo"
 
 
@@ -102,6 +102,8 @@ def _lines(drawn: NDArray[np.uint8]) -> list[TextRegion]:
     # Chance may make one group of letters of some texture, but hardly several.
     together = [each for each in found if each[0] >= _SURE_TOGETHER]
     least = _SURE_TOGETHER if len(together) >= _SEVERAL else _SURE
+    if len(together) >= _MANY:  # a mark all over the photo has fainter copies
+        least = _SURE_AMONG_MANY
     return [_region(box, "", sure, sure) for sure, box in found if sure >= least]
 
 

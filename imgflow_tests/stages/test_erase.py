@@ -11,6 +11,7 @@ from samples import FakeEraser, Pixels, Stamped, photo, stamp
 from imgflow.engines.spec import Found
 from imgflow.imaging.masks import Box, mask_box
 from imgflow.lineage.record import TextRegion
+from imgflow.stages import erase
 from imgflow.stages.erase import Restoring, opaque, restore, strokes_of, text_area
 
 
@@ -49,7 +50,26 @@ def test_an_eraser_that_marks_beyond_the_area_is_held_back(stamped: Stamped) -> 
     assert np.array_equal(strokes_of(stamped.pixels, area, Greedy()).mask, area)
 
 
-def test_stamps_far_apart_are_looked_for_each_by_itself() -> None:
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All photos count as too large for an eraser to see at once."""
+    monkeypatch.setattr(erase, "_AT_ONCE", 0)
+
+
+def test_a_photo_is_seen_as_a_whole(stamped: Stamped) -> None:
+    seen = []
+
+    class Noting(FakeEraser):
+        def find(self, pixels: Pixels, region: Pixels) -> Found:
+            seen.append(pixels.shape)
+            return super().find(pixels, region)
+
+    strokes_of(stamped.pixels, area_of(stamped), Noting())
+    assert seen == [stamped.pixels.shape]
+
+
+@pytest.mark.usefixtures("large")
+def test_in_a_large_photo_stamps_far_apart_are_looked_for_each_by_itself() -> None:
     clean = photo("rocket", 640)
     one = stamp(clean, at=(20, 20))
     both = stamp(one.pixels, at=(440, 360))
@@ -62,6 +82,7 @@ def test_stamps_far_apart_are_looked_for_each_by_itself() -> None:
     assert found.mask[both.changed].any()
 
 
+@pytest.mark.usefixtures("large")
 def test_strokes_are_as_confident_as_their_mean() -> None:
     clean = np.full((427, 640, 3), 90, np.uint8)
     one = stamp(clean, at=(20, 20))
@@ -124,6 +145,7 @@ def test_an_engine_that_returns_something_else_is_refused(stamped: Stamped) -> N
         restore(stamped.pixels, area, Wrong())
 
 
+@pytest.mark.usefixtures("large")
 def test_huge_letters_are_looked_for_in_a_smaller_copy() -> None:
     stamped = stamp(np.full((500, 2000, 3), 90, np.uint8), at=(100, 60), size=300)
     seen = []

@@ -276,3 +276,13 @@ def test_a_second_look_is_taken_once_for_lines_that_are_near(apart: int, looks: 
         assert np.allclose(region.polygon, known.polygon, atol=1)
     assert detector.calls == looks
     assert residual_text(one.clean, removed, detector, DetextSettings()) == []
+
+
+@pytest.mark.parametrize(("reason", "goes"), [("repeated 3 times", True), ("flat colour", False)])
+def test_a_copy_of_a_repeated_mark_goes_though_it_looks_like_print(
+    reason: str, goes: bool, select: Callable[..., Selection]
+) -> None:
+    mark = region("lens.example.net", "overlay").model_copy(update={"reasons": [reason]})
+    beside, other = region("mple.net", "product", y=80), region("net", "product", y=120)
+    found = select(mark, beside, other, PRODUCT)
+    assert texts(found.unwanted) == ["lens.example.net", *(["mple.net"] if goes else [])]
