@@ -534,7 +534,7 @@ def remake(version: Version, picture: Picture, job: Job) -> Remade:
 
     Raises what the stage raises.
     """
-    outcome = STAGES[version].run(picture, job)
+    outcome = run_stage(STAGES[version], picture, job)
     rejected = None if outcome.rejected is None else _put_pixels(outcome.rejected, job.store)
     output, made = _output(outcome, picture, job.store)
     return Remade(outcome, output, rejected, made)

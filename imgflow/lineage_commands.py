@@ -175,6 +175,7 @@ def replay(
         folder=_outside(to or home.root / "replay", home),
         versions=_versions(version),
         remote=remote,
+        home=home.root,
     )
     found: list[Replayed] = []
     with progress_bar(quiet=as_json) as progress:

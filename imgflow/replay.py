@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ from pydantic import ValidationError
 
 from imgflow.chain import STAGES, Remade, code_version, remake
 from imgflow.engines.registry import Engines
+from imgflow.equipment import equip
 from imgflow.errors import ImgflowError, StoreError
+from imgflow.home import Home
 from imgflow.imaging.decode import DecodeLimits, decode
 from imgflow.imaging.metrics import psnr
 from imgflow.imaging.photo import Rights
@@ -68,6 +71,7 @@ class Replay:
 
     folder: for what is made; laid out like a store. versions: only these are compared; those
     before them are made all the same. remote: call remote engines again, which may cost money.
+    home: the installation whose shelf and policy bring further engines.
     """
 
     archive: Path
@@ -76,6 +80,7 @@ class Replay:
     versions: tuple[Version, ...] = tuple(Version)
     remote: bool = False
     timeout_s: float = 600.0
+    home: Path | None = None
 
 
 def replay_all(
@@ -203,7 +208,7 @@ class _Again:
         return self._made[known]
 
     def _make(self, record: Record) -> Remade:
-        engines = self._engines or _engines(record.environment.threads)
+        engines = self._engines or _engines(record.environment.threads, self._replay.home)
         policy = _policy(record)
         self._require_engines(record, policy, engines)
         original = self._original(record)
@@ -339,7 +344,9 @@ class _Again:
         if devices:
             yield f"made on {', '.join(sorted(devices))}"
         code = code_version(
-            record.version, _policy(record), self._engines or _engines(record.environment.threads)
+            record.version,
+            _policy(record),
+            self._engines or _engines(record.environment.threads, self._replay.home),
         )
         if code != record.code_version:
             yield f"code {record.code_version} then, {code} now"
@@ -386,13 +393,11 @@ def _psnr(recorded: NDArray[Any], made: NDArray[Any]) -> float:
     return psnr(recorded, made, data_range=float(np.iinfo(recorded.dtype).max))
 
 
-_made_engines: dict[int, Engines] = {}
-
-
-def _engines(threads: int) -> Engines:
-    if threads not in _made_engines:
-        _made_engines[threads] = Engines(threads=threads)
-    return _made_engines[threads]
+@lru_cache(maxsize=4)
+def _engines(threads: int, home: Path | None) -> Engines:
+    if home is None:
+        return Engines(threads=threads)
+    return equip(Home(home), Home(home).policy(), threads=threads)
 
 
 def _policy(record: Record) -> Policy:
