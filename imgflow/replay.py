@@ -410,7 +410,8 @@ def _policy(record: Record) -> Policy:
             case Version.DETEXTED:
                 return Policy.model_validate({"detext": settings})
             case Version.INPAINTED:
-                return Policy.model_validate({"inpaint": settings})
+                detext = settings.pop("detext", {})
+                return Policy.model_validate({"inpaint": settings, "detext": detext})
             case Version.UPSCALED:
                 # What the renditions ask of the enlargement stands for them.
                 wanted = settings.pop("wanted_long_side")

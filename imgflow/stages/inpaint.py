@@ -34,6 +34,8 @@ from imgflow.stages.textfirst import erase_region
 
 # Of a hole's surroundings, however large it is.
 _MOST_CONTEXT = 1024
+# The settings of text removal that it is guided by where text comes first.
+_OF_DETEXT = ("detector", "eraser", "min_confidence", "mask_confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +310,18 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
     return [*fills, *dict.fromkeys(detectors)]
 
 
+def _settings(policy: Policy) -> dict[str, Any]:
+    """The stage's own, and what it takes text off with."""
+    if policy.inpaint.text_first is None:
+        return policy.inpaint.as_dict()
+    detext = policy.detext.as_dict()
+    return {**policy.inpaint.as_dict(), "detext": {name: detext[name] for name in _OF_DETEXT}}
+
+
 STAGE = Stage(
     code_version="2",
     run=inpaint,
-    settings=lambda policy: policy.inpaint.as_dict(),
+    settings=_settings,
     engines=_engines,
     asked=_asked,
 )
