@@ -20,6 +20,7 @@ from imgflow.generate import Wish, engine_name, make, missing_raws, preset, seed
 from imgflow.home import CATALOG, Home
 from imgflow.imaging.decode import decode
 from imgflow.imaging.synthetic import Generation, synthetic_xmp
+from imgflow.imaging.xmp import read_provenance
 from imgflow.lineage.record import Version
 from imgflow.policy.policy import GenerateSettings, Policy
 from imgflow.store.keys import ImageKey
@@ -120,9 +121,12 @@ def test_a_generated_raw_is_marked_in_every_record_and_published_file(
     assert {record.variant for record in records} == {1}
     assert all((record.generation or {})["model_id"] == "painter-1" for record in records)
     for rendition in records[-1].renditions:
-        found = decode(home.store.read(rendition.object)).generation
-        assert found is not None
-        assert found.prompt == records[0].generation["prompt"]  # type: ignore[index]
+        data = home.store.read(rendition.object)
+        assert decode(data).generation is not None, "marked as synthetic"
+        told = read_provenance(data)
+        assert told is not None
+        assert told.steps[0].name == "generate"
+        assert told.steps[0].prompt == records[0].generation["prompt"]  # type: ignore[index]
     # Read back as it was written.
     again = home.store.get_record(CATALOG, key, Version.PUBLISHED)
     assert again is not None

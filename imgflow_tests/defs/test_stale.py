@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
-from samples import FakeDetector, FakeEraser, at_once, encoded, photo
+from samples import FakeDetector, FakeEraser, Pixels, at_once, encoded, photo
 
 from imgflow import batch, chain
 from imgflow.chain import line_code_versions
@@ -19,6 +20,7 @@ from imgflow.definitions import line_definitions
 from imgflow.defs.launch import instance, launch
 from imgflow.defs.resources import Progress
 from imgflow.engines.registry import Engines
+from imgflow.engines.spec import TextMap
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Record, Version
 from imgflow.policy.policy import Policy
@@ -41,6 +43,14 @@ POLICY: dict[str, Any] = {
         }
     ],
 }
+
+
+class Doubting(FakeEraser):
+    """Sees what may be print everywhere, so that OCR is asked once for each photo."""
+
+    def survey(self, pixels: Pixels) -> TextMap:
+        nothing = np.zeros(pixels.shape[:2], np.uint8)
+        return TextMap(nothing, np.full_like(nothing, 100))
 
 
 class Shop:
@@ -84,8 +94,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     def engines(threads: int = 1) -> Engines:
         found = Engines(threads=threads)
         found.register_text_detector("rapidocr", lambda: detector)
-        # Where the network sees letters in a photo, there would be a look at its map as well.
-        found.register_eraser("eraser", FakeEraser)
+        found.register_eraser("eraser", Doubting)
         return found
 
     with pytest.MonkeyPatch.context() as patch:
