@@ -114,8 +114,10 @@ def find_text(
     read = detector.detect(view)
     scale = letters.overlay.shape[1] / view.shape[1]
     known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
-    unread = [_scaled(each, 1 / scale) for each in unread_overlays(letters, known, detector)]
-    return with_copies(view, [*judge(view, read, letters), *unread])
+    judged = judge(view, read, letters)
+    marked = any(each.kind == "overlay" for each in judged)
+    unread = unread_overlays(letters, known, detector, marked=marked)
+    return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in unread)])
 
 
 def _shows_text(letters: TextMap) -> bool:

@@ -31,17 +31,24 @@ _LEAST_INK, _LEAST_HEIGHT = 60, 6.0
 # Share of its box that its strokes fill.
 _DENSITY = (0.03, 0.75)
 # Mean probability of its strokes, of 1: where it is alone, and where there are several.
-_SURE, _SURE_TOGETHER, _SURE_AMONG_MANY = 0.75, 0.65, 0.5
-_SEVERAL, _MANY = 3, 5
+_SURE, _SURE_TOGETHER = 0.8, 0.65
+_SEVERAL = 3
+# The same beside an overlay that OCR does read: where it is alone, and where there are many.
+_BESIDE, _AMONG_MANY = 0.75, 0.5
+_MANY = 5
 _REASON = "letters drawn over the photo"
 
 
 def unread_overlays(
-    letters: TextMap, known: Sequence[NDArray[np.float32]], detector: TextDetector
+    letters: TextMap,
+    known: Sequence[NDArray[np.float32]],
+    detector: TextDetector,
+    *,
+    marked: bool = False,
 ) -> list[TextRegion]:
     """Regions of overlaid text beside the known ones, in the map's pixels.
 
-    known: (4, 2) polygons of x, y. What a region says is read off the map itself; it is empty
+    known: (4, 2) polygons of x, y. marked: one of them is an overlay. What a region says is read off the map itself; it is empty
     where letters are too crooked for that, but beyond doubt.
     """
     taken = np.zeros(letters.overlay.shape, np.uint8)
@@ -50,7 +57,8 @@ def unread_overlays(
     words = _words(np.where(taken > 0, np.uint8(0), letters.overlay), detector)
     for region in words:
         _take(taken, np.array(region.polygon, np.float32))
-    return [*words, *_lines(np.where(taken > 0, np.uint8(0), letters.overlay))]
+    left = np.where(taken > 0, np.uint8(0), letters.overlay)
+    return [*words, *_lines(left, marked=marked or bool(words))]
 
 
 def _take(taken: NDArray[np.uint8], polygon: NDArray[np.float32]) -> None:
@@ -80,7 +88,7 @@ def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]
     return found
 
 
-def _lines(drawn: NDArray[np.uint8]) -> list[TextRegion]:
+def _lines(drawn: NDArray[np.uint8], *, marked: bool) -> list[TextRegion]:
     """Groups of letters in a map without the known ones."""
     strokes = np.where(drawn >= _DRAWN, np.uint8(255), np.uint8(0))
     gap = float(np.clip(_GAP * min(drawn.shape), _NEAREST, _FARTHEST))
@@ -101,9 +109,13 @@ def _lines(drawn: NDArray[np.uint8]) -> list[TextRegion]:
             found.append((sure, cv2.boxPoints(box)))
     # Chance may make one group of letters of some texture, but hardly several.
     together = [each for each in found if each[0] >= _SURE_TOGETHER]
-    least = _SURE_TOGETHER if len(together) >= _SEVERAL else _SURE
-    if len(together) >= _MANY:  # a mark all over the photo has fainter copies
-        least = _SURE_AMONG_MANY
+    least = _BESIDE if marked else _SURE
+    if len(together) >= _SEVERAL:
+        least = _SURE_TOGETHER
+    if marked and len(together) >= _MANY:
+        # A mark all over the photo has fainter copies; a pattern of rings or leaves, too, looks
+        # like letters all over: so one of them must be read.
+        least = _AMONG_MANY
     return [_region(box, "", sure, sure) for sure, box in found if sure >= least]
 
 
