@@ -166,6 +166,8 @@ def _walk(
     types: list[Any] = [model]
     for part in location:
         models = [each for each in types if _is_model(each)]
+        if part == "[key]":  # of the name before it
+            continue
         if isinstance(part, int):
             path.append(part)
             types = [inner for each in types for item in get_args(each) for inner in _types(item)]
@@ -175,8 +177,10 @@ def _walk(
             path.append(part)
             if part in models[0].model_fields:
                 types = _types(models[0].model_fields[part].annotation)
-        elif any(get_origin(each) is dict for each in types) and part != "[key]":
+        elif any(get_origin(each) is dict for each in types):
             path.append(part)
+            held = [get_args(each)[1] for each in types if get_origin(each) is dict]
+            types = [inner for each in held for inner in _types(each)]
     return path, types
 
 

@@ -48,8 +48,8 @@ def unread_overlays(
 ) -> list[TextRegion]:
     """Regions of overlaid text beside the known ones, in the map's pixels.
 
-    known: (4, 2) polygons of x, y. marked: one of them is an overlay. What a region says is read off the map itself; it is empty
-    where letters are too crooked for that, but beyond doubt.
+    known: (4, 2) polygons of x, y. marked: one of them is an overlay. What a region says is read
+    off the map itself; it is empty where letters are too crooked for that, but beyond doubt.
     """
     taken = np.zeros(letters.overlay.shape, np.uint8)
     for polygon in known:

@@ -412,3 +412,10 @@ def test_a_route_that_is_creative_without_an_engine_is_refused() -> None:
     )
     with pytest.raises(BadPolicy, match=r"route 'mood': .*name it in creative_engine"):
         parse_policy(text, "policy.yaml")
+
+
+def test_an_engine_of_no_known_use_is_told_what_there_is() -> None:
+    with pytest.raises(BadPolicy, match=r"engines\.mine\.use.*'remote'"):
+        parse_policy(b"engines:\n  mine: {}\n", "p.yaml")
+    with pytest.raises(BadPolicy, match="engines"):
+        parse_policy(b"engines:\n  '': {}\n", "p.yaml")
