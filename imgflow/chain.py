@@ -21,8 +21,7 @@ from imgflow.engines.account import Account, accounting
 from imgflow.engines.registry import Engines
 from imgflow.errors import EngineUnavailable, ImgflowError, StoreError
 from imgflow.imaging.encode import encode_lossless
-from imgflow.imaging.photo import Rights
-from imgflow.imaging.synthetic import Generation
+from imgflow.imaging.photo import Generation, Rights
 from imgflow.lineage.environment import environment
 from imgflow.lineage.record import ObjectRef, Reason, Record, Rendition, Verdict, Version
 from imgflow.policy.catalog import Catalog

@@ -21,8 +21,8 @@ from imgflow.errors import BadPhoto, ImgflowError
 from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
 from imgflow.imaging.encode import RenditionFormat, encode_rendition
-from imgflow.imaging.photo import Rights
-from imgflow.imaging.synthetic import Generation, synthetic_xmp
+from imgflow.imaging.photo import Generation, Rights
+from imgflow.imaging.synthetic import synthetic_xmp
 from imgflow.lineage.record import Version
 from imgflow.policy.policy import GenerateSettings, Policy
 from imgflow.store.keys import ImageKey

@@ -19,7 +19,8 @@ from imgflow.errors import BadPhoto, ImgflowError
 from imgflow.generate import Wish, engine_name, make, missing_raws, preset, seed_of, write
 from imgflow.home import CATALOG, Home
 from imgflow.imaging.decode import decode
-from imgflow.imaging.synthetic import Generation, synthetic_xmp
+from imgflow.imaging.photo import Generation
+from imgflow.imaging.synthetic import synthetic_xmp
 from imgflow.imaging.xmp import read_provenance
 from imgflow.lineage.record import Version
 from imgflow.policy.policy import GenerateSettings, Policy

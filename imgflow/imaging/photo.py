@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
-
-from imgflow.imaging.synthetic import Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,21 @@ class Source:
     """EXIF orientation 1..8; 1 where the file has none or a senseless one."""
     icc_description: str
     """What the ICC profile calls itself; empty without a profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What made a picture. parameters: of the engine, JSON values. Empty where nobody says."""
+
+    engine: str = ""
+    model_id: str = ""
+    weights_sha256: str = ""
+    licence: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int | None = None
+    variant: int = 0
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,23 @@ imgflow keeps what made the picture, so that it can be made again.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from PIL import ImageFile
 
-_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+from imgflow.imaging.photo import Generation
+from imgflow.imaging.xmp import (
+    IPTC,
+    RDF,
+    SOURCE_TYPES,
+    packet_of,
+    parse_packet,
+    source_type_of,
+)
+
 _IMGFLOW = "urn:imgflow:generation:1"
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _GENERATED = "trainedAlgorithmicMedia"
 _SYNTHETIC = (
     _GENERATED,
@@ -30,21 +36,6 @@ _LARGEST = 64 << 10
 _LONGEST = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What made a picture. parameters: of the engine, JSON values. Empty where nobody says."""
-
-    engine: str = ""
-    model_id: str = ""
-    weights_sha256: str = ""
-    licence: str = ""
-    prompt: str = ""
-    negative_prompt: str = ""
-    seed: int | None = None
-    variant: int = 0
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-
 def synthetic_xmp(generation: Generation | None = None) -> bytes:
     """An XMP packet that marks a picture as made by a model; the same input, the same bytes."""
     told = ""
@@ -53,9 +44,9 @@ def synthetic_xmp(generation: Generation | None = None) -> bytes:
         told = f" xmlns:imgflow={quoteattr(_IMGFLOW)} imgflow:generation={quoteattr(text)}"
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        f'<rdf:RDF xmlns:rdf="{_RDF}"><rdf:Description rdf:about="" '
-        f'xmlns:Iptc4xmpExt="{_IPTC}" '
-        f'Iptc4xmpExt:DigitalSourceType="{_SOURCES}{_GENERATED}"{told}/>'
+        f'<rdf:RDF xmlns:rdf="{RDF[1:-1]}"><rdf:Description rdf:about="" '
+        f'xmlns:Iptc4xmpExt="{IPTC[1:-1]}" '
+        f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPES}{_GENERATED}"{told}/>'
         "</rdf:RDF></x:xmpmeta>"
     ).encode("ascii")
 
@@ -72,20 +63,12 @@ def read_generation(image: ImageFile.ImageFile) -> Generation | None:
 
 
 def _read(image: ImageFile.ImageFile) -> Generation | None:
-    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    if isinstance(packet, str):
-        packet = packet.encode("utf-8")
-    packet = packet.strip(b"\x00 \r\n\t")
-    # No honest packet declares entities; a hostile one expands them to gigabytes.
-    if not packet or len(packet) > _LARGEST or b"<!" in packet.replace(b"<!--", b""):
+    packet = packet_of(image.info)
+    if len(packet) > _LARGEST:
         return None
-    root = ElementTree.fromstring(packet)  # noqa: S314 - declares no entities, see above
-    for description in root.iter(f"{{{_RDF}}}Description"):
-        source = description.get(f"{{{_IPTC}}}DigitalSourceType", "")
-        element = description.find(f"{{{_IPTC}}}DigitalSourceType")
-        if element is not None:
-            source = element.text or element.get(f"{{{_RDF}}}resource") or ""
-        if source.strip().rpartition("/")[2] in _SYNTHETIC:
+    root = parse_packet(packet)
+    for description in root.iter(f"{RDF}Description") if root is not None else ():
+        if source_type_of(description) in _SYNTHETIC:
             return _parsed(description.get(f"{{{_IMGFLOW}}}generation", ""))
     return None
 

@@ -16,8 +16,7 @@ from imgflow.imaging.colour import flatten, plain_background
 from imgflow.imaging.decode import DecodeLimits, decode
 from imgflow.imaging.encode import encode_mask
 from imgflow.imaging.masks import Mask
-from imgflow.imaging.photo import Rights
-from imgflow.imaging.synthetic import Generation
+from imgflow.imaging.photo import Generation, Rights
 from imgflow.lineage.record import (
     GateResult,
     ObjectRef,
