@@ -22,6 +22,7 @@ from imgflow.engines.shipped import (
 )
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
+from imgflow.imaging.folding import folded
 from imgflow.imaging.looks import mean_of_looks
 from imgflow.imaging.masks import dilate, hole_boxes
 from imgflow.imaging.tiling import TilePlan, run_tiled
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = "eraser.safetensors"
 FINDER_RECEPTIVE, RESTORER_RECEPTIVE = 416, 192
-"""Pixels that the result of either network depends on, at most: the sum over its convolutions of
-what one of them sees beyond its own pixel, times the size of its pixels."""
+"""Pixels that the result of a network depends on, at most: the sum over its convolutions of what
+one of them sees beyond its own pixel, times the size of its pixels. Filler and restorer are alike.
+"""
 # Sides of what a network sees are multiples of 2 to this.
 _LEVELS = 5
 # Photos up to this many pixels go through a network at once; a tile of a larger one is as large.
@@ -45,8 +47,9 @@ _FINDER_TILE, _RESTORER_TILE = 1024, 768
 # From which probability on a pixel counts as text: the networks are trained with masks that are
 # rather too wide than too narrow.
 _TEXT = 0.2
-# How often a photo is looked at for its text.
-_LOOKS = 2
+# How often a photo is looked at for its text: mirrored, or, where its short side has fewer pixels
+# than the second, up to so many times as large as well: small letters are seen better then.
+_LOOKS, _CLOSE, _CLOSEST = 2, 600, 2.0
 # Pixels around text that tell what its ground looks like. Text nearer than that is of one veil.
 _CONTEXT = 96
 # What JPEG smears beyond the fringe.
@@ -73,7 +76,7 @@ class NeuralEraser:
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-3",
+            model_id="imgflow-eraser-4",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             receptive=FINDER_RECEPTIVE,
@@ -112,48 +115,66 @@ class NeuralEraser:
         opaque: bool,
     ) -> NDArray[np.generic]:
         """A crop, (H, W, 3) of the photo's dtype, clean under its mask."""
-        photo = _shares(pixels)
-        filled = _shares(telea(to_uint8(pixels), mask))
-        here = (mask > 0).astype(np.float32)
-        veil = None if opaque else fit_veil(photo, filled, likely, mask)
-        if veil is None:
-            cover = [filled, np.ones_like(here), here]
-        else:
-            colour = np.broadcast_to(veil.colour, photo.shape)
-            cover = [colour, np.full_like(here, veil.opacity), veil.share]
-        seen = np.dstack([photo, filled, *cover, here])
-        planes = self._run(seen, self._restore, RESTORER_RECEPTIVE)
-        clean = planes[:, :, :3]
+        clean = filled = self._filled(pixels, mask)
+        veil = None if opaque else fit_veil(_shares(pixels), filled, likely, mask)
         if veil is not None and veil.explains:
+            here = (mask > 0).astype(np.float32)
+            colour = np.broadcast_to(veil.colour, filled.shape)
+            opacity = np.full_like(here, veil.opacity)
+            seen = np.dstack([_shares(pixels), filled, colour, opacity, veil.share, here])
+            planes = self._run(seen, self._restore, RESTORER_RECEPTIVE)
             # What is computed errs in other ways than the network: their mean is nearer.
-            clean = clean + (planes[:, :, 3:6] - clean) / np.float32(2)
+            clean = (planes[:, :, :3] + planes[:, :, 3:6]) / np.float32(2)
         clean = np.clip(clean, np.float32(0), np.float32(1))
-        top = data_range(pixels.dtype)
-        return np.rint(clean * top).astype(pixels.dtype)
+        return np.rint(clean * data_range(pixels.dtype)).astype(pixels.dtype)
+
+    def filled(self, pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 with what is under `mask` (H, W; not 0 where to fill) made up from what
+        is around it."""
+        return np.rint(255 * np.clip(self._filled(pixels, mask), 0, 1)).astype(np.uint8)
+
+    def _filled(self, pixels: NDArray[np.generic], mask: NDArray[np.uint8]) -> Planes:
+        """(H, W, 3) float32 0..1, clamped."""
+        begun = _shares(telea(to_uint8(pixels), mask))
+        here = (mask > 0).astype(np.float32)
+        made = self._run(np.dstack([begun, here]), self._fill, RESTORER_RECEPTIVE)[:, :, :3]
+        return np.clip(made, np.float32(0), np.float32(1))
 
     def likely(self, pixels: NDArray[np.generic]) -> Planes:
         """(H, W) float32 0..1: how likely each pixel belongs to a text of either kind."""
         return np.asarray(self._letters(pixels).sum(axis=2), np.float32)
 
     def _letters(self, pixels: NDArray[np.generic]) -> Planes:
-        """Probabilities of overlaid text and of product text, (H, W, 2) float32 0..1: the mean of
-        mirrored looks."""
+        """Probabilities of overlaid text and of product text, (H, W, 2) float32 0..1."""
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
         digest.update(str((pixels.shape, pixels.dtype)).encode())
         key = digest.digest()
         if key in self._seen:
             self._seen.move_to_end(key)
             return self._seen[key]
-        planes = mean_of_looks(
-            lambda seen: self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2],
-            _shares(pixels),
-            _LOOKS,
-        )
+        planes = self._looked(_shares(pixels))
+        planes[:, :, 0] = folded(planes[:, :, 0])
+        planes[:, :, 1] = np.minimum(planes[:, :, 1], 1 - planes[:, :, 0])
         if planes.shape[0] * planes.shape[1] <= _AT_ONCE:  # of larger ones all would be too much
             self._seen[key] = planes
             while len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
         return planes
+
+    def _looked(self, photo: Planes) -> Planes:
+        """What `_letters` gives, of a photo (H, W, 3), 0..1."""
+
+        def look(seen: Planes) -> Planes:
+            return self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2]
+
+        height, width = photo.shape[:2]
+        closer = min(_CLOSE / max(min(height, width), 1), _CLOSEST)
+        if closer <= 1:
+            return mean_of_looks(look, photo, _LOOKS)
+        size = round(width * closer), round(height * closer)
+        large = look(np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)))
+        small = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray((look(photo) + small) / np.float32(2), np.float32)
 
     def _run(self, seen: Planes, network: Callable[[Planes], Planes], receptive: int) -> Planes:
         """A network on (H, W, C) planes of any size."""
@@ -179,6 +200,18 @@ class NeuralEraser:
             chances = self._network.find(self._tensor(seen)).float().softmax(dim=1)
         # As many planes as came in: that is what tiling joins.
         return _planes(chances[:, [OVERLAY, PRODUCT, OVERLAY]])
+
+    def _fill(self, seen: Planes) -> Planes:
+        """Planes (h, w, 4) of a photo with a classical fill and its mask; the first three of the
+        result are a better fill."""
+        import torch
+
+        planes = self._tensor(seen)
+        begun, here = torch.split(planes, [3, 1], dim=1)
+        with torch.inference_mode():
+            made = self._network.fill(begun, here).float()
+        # As many planes as came in: that is what tiling joins.
+        return _planes(torch.cat([made, here], dim=1))
 
     def _restore(self, seen: Planes) -> Planes:
         """Planes (h, w, 12) of photo, fill, the text's colour, opacity and share, and the mask;
@@ -257,6 +290,6 @@ def _strokes(chance: Planes, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def telea(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 with what lies under `mask` filled from its rim (Telea 2004).
 
-    What the network starts from. mask: (H, W), not 0 where to fill.
+    What the filler starts from. mask: (H, W), not 0 where to fill.
     """
     return np.asarray(_TELEA.fill(pixels, mask), np.uint8)

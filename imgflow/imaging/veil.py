@@ -19,8 +19,9 @@ _BELIEF = 0.03
 _OFF = 0.06
 # Likelihoods (0..1) that mean no overlay and all of it; the deviation of what is between.
 _NONE, _ALL, _UNSURE = 0.15, 0.8, 0.3
-# Most opacity of a translucent overlay, and most levels off where it explains what is seen.
-_TRANSLUCENT, _EXPLAINED = 0.7, 0.065
+# Most opacity of a translucent overlay, most levels off where it explains what is seen, and how
+# much of the ground's own changes must then be seen through it (a correlation).
+_TRANSLUCENT, _EXPLAINED, _THROUGH = 0.7, 0.05, 0.35
 # From this share of the overlay on a pixel is one of a stroke's middle.
 _CORE = 0.75
 # Pixels from its rim within which a fill is near to the truth, and by which it is softened.
@@ -36,18 +37,20 @@ class Veil:
 
     colour: (3,) float32 0..1. opacity: 0..1. share: (H, W) float32 0..1, how much of it is at a
     pixel, as far as the pixel itself tells; 0 outside the mask. off: levels, 0..1, by which the
-    middles of its strokes are seen otherwise than that explains.
+    middles of its strokes are seen otherwise than that explains. through: correlation, -1..1, of
+    what is seen in those middles with a fill of them.
     """
 
     colour: Values
     opacity: float
     share: Values
     off: float
+    through: float
 
     @property
     def explains(self) -> bool:
         """Whether one colour and one opacity, that lets the photo through, are what is seen."""
-        return self.opacity <= _TRANSLUCENT and self.off <= _EXPLAINED
+        return self.opacity <= _TRANSLUCENT and self.off <= _EXPLAINED and self.through >= _THROUGH
 
 
 def fit_veil(photo: Values, filled: Values, likely: Values, mask: NDArray[np.uint8]) -> Veil:
@@ -81,7 +84,7 @@ def fit_veil(photo: Values, filled: Values, likely: Values, mask: NDArray[np.uin
         own = _shares(seen, ground, guess, colour, opacity, off)
         core = own > _CORE
     share[rows, columns] = own
-    return Veil(colour, opacity, share, off)
+    return Veil(colour, opacity, share, off, _correlation(seen[core], filled[rows, columns][core]))
 
 
 def _fit(seen: Values, ground: Values, share: Values, trust: Values) -> tuple[Values, float, float]:
@@ -125,6 +128,15 @@ def _shares(
     noise = (1.5 * off + 0.01) ** 2 / np.maximum(opacity**2 * length, 1e-6)
     mean = (shown / noise + guess / _UNSURE**2) / (1 / noise + 1 / _UNSURE**2)
     return _clipped(mean)
+
+
+def _correlation(one: Values, other: Values) -> float:
+    """Of values (N, 3), all channels together, each about its own mean; 0 where nothing varies."""
+    if len(one) < _FEWEST:
+        return 0.0
+    one, other = (each - each.mean(axis=0) for each in (one, other))
+    scale = float(np.sqrt(np.square(one).sum() * np.square(other).sum()))
+    return float((one * other).sum()) / scale if scale > 0 else 0.0
 
 
 def _clipped(values: NDArray[Any]) -> Values:

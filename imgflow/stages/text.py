@@ -48,7 +48,7 @@ _SURVEYED = 1_300_000
 
 # Probability, of 255, from which on a pixel may be a letter's, and how many such pixels make OCR
 # worth its time.
-_TRACE, _LEAST_TRACE = 77, 30
+_TRACE, _LEAST_TRACE = 128, 60
 
 _WORDING = {
     "date-stamp": re.compile(r"\d[\d\s.,:/'’年月日-]{3,}\d"),
@@ -115,8 +115,8 @@ def find_text(
     scale = letters.overlay.shape[1] / view.shape[1]
     known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
     judged = judge(view, read, letters)
-    marked = any(each.kind == "overlay" for each in judged)
-    unread = unread_overlays(letters, known, detector, marked=marked)
+    marks = [each for each, region in zip(known, judged, strict=True) if region.kind == "overlay"]
+    unread = unread_overlays(letters, known, detector, marks=marks)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in unread)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -31,12 +32,23 @@ _LEAST_INK, _LEAST_HEIGHT = 60, 6.0
 # Share of its box that its strokes fill.
 _DENSITY = (0.03, 0.75)
 # Mean probability of its strokes, of 1: where it is alone, and where there are several.
-_SURE, _SURE_TOGETHER = 0.8, 0.65
+_SURE, _SURE_TOGETHER = 0.75, 0.65
 _SEVERAL = 3
 # The same beside an overlay that OCR does read: where it is alone, and where there are many.
-_BESIDE, _AMONG_MANY = 0.75, 0.5
+_BESIDE, _AMONG_MANY = 0.68, 0.5
 _MANY = 5
+# ---- what goes on with a text that is known: letters that OCR left out, the rest of a bar
+# From which probabilities on, of 255, a pixel counts there, one after the other: what a low one
+# joins to the leaves behind it, a high one tells from them. How many pixels there are at least.
+_LEVELS, _LEAST_PART = (191, 128, 77), 12
+# Mean probability, of 1: of the next letters of a line, and of what stands in one row or column.
+_NEXT, _ALIGNED = 0.4, 0.6
+# In heights of the known line: how far its next letters are, how far a letter reaches beyond its
+# band, how far the next line is, and how large letters of one text may be beside each other.
+_REACH, _BAND, _BELOW = 2.0, 0.8, 1.1
+_SIZES = (0.4, 1.6)
 _REASON = "letters drawn over the photo"
+_UNSEEN, _GOES_ON = "OCR alone does not see it", "goes on with an overlay beside it"
 
 
 def unread_overlays(
@@ -44,21 +56,27 @@ def unread_overlays(
     known: Sequence[NDArray[np.float32]],
     detector: TextDetector,
     *,
-    marked: bool = False,
+    marks: Sequence[NDArray[np.float32]] = (),
 ) -> list[TextRegion]:
     """Regions of overlaid text beside the known ones, in the map's pixels.
 
-    known: (4, 2) polygons of x, y. marked: one of them is an overlay. What a region says is read
-    off the map itself; it is empty where letters are too crooked for that, but beyond doubt.
+    known: (4, 2) polygons of x, y. marks: those of them that are overlays. What a region says is
+    read off the map itself; it is empty where letters are too crooked for that, but beyond doubt,
+    or go on with a text that is known.
     """
     taken = np.zeros(letters.overlay.shape, np.uint8)
     for polygon in known:
         _take(taken, polygon)
     words = _words(np.where(taken > 0, np.uint8(0), letters.overlay), detector)
+    marks = [*marks, *(np.array(region.polygon, np.float32) for region in words)]
     for region in words:
         _take(taken, np.array(region.polygon, np.float32))
     left = np.where(taken > 0, np.uint8(0), letters.overlay)
-    return [*words, *_lines(left, marked=marked or bool(words))]
+    parts = _further(left, marks)
+    for region in parts:
+        _take(taken, np.array(region.polygon, np.float32))
+    left = np.where(taken > 0, np.uint8(0), letters.overlay)
+    return [*words, *parts, *_lines(left, marked=bool(marks))]
 
 
 def _take(taken: NDArray[np.uint8], polygon: NDArray[np.float32]) -> None:
@@ -88,27 +106,125 @@ def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]
     return found
 
 
-def _lines(drawn: NDArray[np.uint8], *, marked: bool) -> list[TextRegion]:
-    """Groups of letters in a map without the known ones."""
-    strokes = np.where(drawn >= _DRAWN, np.uint8(255), np.uint8(0))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Letters:
+    """A group of letters near each other. box: (4, 2). sure: mean probability of their strokes,
+    0..1. ink: their pixels."""
+
+    box: NDArray[np.float32]
+    sure: float
+    ink: int
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """Pixels across and along."""
+        across, along = sorted(side + 1 for side in cv2.minAreaRect(self.box)[1])
+        return across, along
+
+
+def _grouped(drawn: NDArray[np.uint8], least: int, fewest: int) -> list[_Letters]:
+    """Groups of letters in a map: pixels of at least that probability (of 255), and as many."""
+    strokes = np.where(drawn >= least, np.uint8(255), np.uint8(0))
     gap = float(np.clip(_GAP * min(drawn.shape), _NEAREST, _FARTHEST))
     count, places, boxes, _ = cv2.connectedComponentsWithStats(dilate(strokes, round(gap)))
-    found: list[tuple[float, NDArray[Any]]] = []
+    found = []
     for number in range(1, count):
         left, top, width, height, _ = boxes[number]
         part = np.s_[top : top + height, left : left + width]
         rows, columns = np.nonzero((places[part] == number) & (strokes[part] > 0))
-        if rows.size < _LEAST_INK:
+        if rows.size < fewest:
             continue
         points = np.stack([columns + left, rows + top], axis=1).astype(np.float32)
-        box = cv2.minAreaRect(points)
-        across, along = sorted(side + 1 for side in box[1])
         sure = float(drawn[rows + top, columns + left].mean()) / 255
-        dense = rows.size / (across * along)
+        box = np.asarray(cv2.boxPoints(cv2.minAreaRect(points)), np.float32)
+        found.append(_Letters(box, sure, rows.size))
+    return found
+
+
+def _further(drawn: NDArray[np.uint8], marks: Sequence[NDArray[np.float32]]) -> list[TextRegion]:
+    """What goes on with known overlays, in a map without them."""
+    known, found = list(marks), []
+    left = drawn.copy()
+    for level in _LEVELS if marks else ():
+        joined = _joined(_grouped(left, level, _LEAST_PART), known)
+        # A single sign says nothing of where its line goes.
+        known += [_along(each.box) for each in joined if each.sides[1] > 2 * each.sides[0]]
+        found += [_region(each.box, "", each.sure, each.sure, _GOES_ON) for each in joined]
+        for each in joined:
+            left[polygon_mask([each.box], *left.shape) > 0] = 0
+    return found
+
+
+def _joined(groups: Sequence[_Letters], marks: Sequence[NDArray[np.float32]]) -> list[_Letters]:
+    """Those groups that stand beside a mark, or are next to such a group in its line."""
+    joined = [each for each in groups if any(_beside(mark, each) for mark in marks)]
+    new = joined
+    while new:
+        lines = [_along(each.box) for each in new if each.sides[1] > 2 * each.sides[0]]
+        left = [each for each in groups if each not in joined]
+        new = [each for each in left if any(_next(line, each) for line in lines)]
+        joined += new
+    return joined
+
+
+def _beside(mark: NDArray[np.float32], letters: _Letters) -> bool:
+    """Whether letters may be of one text with a known line: the next ones in it, others in one
+    row with it, or a line above or below."""
+    if _next(mark, letters):
+        return True
+    place = _place(mark, letters)
+    if letters.sure < _ALIGNED or not _SIZES[0] <= place.size <= _SIZES[1]:
+        return False
+    return place.reach <= _BAND or (place.below <= _BELOW and place.apart <= 0)
+
+
+def _next(mark: NDArray[np.float32], letters: _Letters) -> bool:
+    place = _place(mark, letters)
+    return place.reach <= _BAND and place.apart <= _REACH and letters.sure >= _NEXT
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where letters are beside a line, in heights of it: how high they are, how far they reach
+    above or below its middle, and how far they are from it along it and across (at most 0:
+    beside it)."""
+
+    size: float
+    reach: float
+    apart: float
+    below: float
+
+
+def _place(line: NDArray[np.float32], letters: _Letters) -> _Place:
+    """line: (4, 2), from its first corner on along its baseline."""
+    along, across = line[1] - line[0], line[3] - line[0]
+    length, height = (max(float(np.linalg.norm(side)), 3.0) for side in (along, across))
+    seen = (letters.box - line.mean(axis=0)) / height
+    x, y = seen @ (along / length), seen @ (across / height)
+    return _Place(
+        size=float(y.max() - y.min()),
+        reach=float(np.abs(y).max()),
+        apart=max(float(x.min()), -float(x.max())) - length / height / 2,
+        below=max(float(y.min()), -float(y.max())) - 0.5,
+    )
+
+
+def _along(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The corners of a box, so that its longer side comes first."""
+    first, second = np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[2] - box[1])
+    return box if first >= second else np.roll(box, -1, axis=0)
+
+
+def _lines(drawn: NDArray[np.uint8], *, marked: bool) -> list[TextRegion]:
+    """Groups of letters in a map without the known ones."""
+    found = []
+    for each in _grouped(drawn, _DRAWN, _LEAST_INK):
+        across, along = each.sides
+        dense = each.ink / (across * along)
         if across >= _LEAST_HEIGHT and _DENSITY[0] <= dense <= _DENSITY[1]:
-            found.append((sure, cv2.boxPoints(box)))
+            found.append(each)
     # Chance may make one group of letters of some texture, but hardly several.
-    together = [each for each in found if each[0] >= _SURE_TOGETHER]
+    together = [each for each in found if each.sure >= _SURE_TOGETHER]
     least = _BESIDE if marked else _SURE
     if len(together) >= _SEVERAL:
         least = _SURE_TOGETHER
@@ -116,15 +232,17 @@ def _lines(drawn: NDArray[np.uint8], *, marked: bool) -> list[TextRegion]:
         # A mark all over the photo has fainter copies; a pattern of rings or leaves, too, looks
         # like letters all over: so one of them must be read.
         least = _AMONG_MANY
-    return [_region(box, "", sure, sure) for sure, box in found if sure >= least]
+    return [_region(each.box, "", each.sure, each.sure) for each in found if each.sure >= least]
 
 
-def _region(polygon: NDArray[Any], text: str, confidence: float, sure: float) -> TextRegion:
+def _region(
+    polygon: NDArray[Any], text: str, confidence: float, sure: float, why: str = _UNSEEN
+) -> TextRegion:
     return TextRegion(
         polygon=[[round(float(x), 1), round(float(y), 1)] for x, y in polygon],
         text=text,
         confidence=round(confidence, 4),
         kind="overlay",
         score=round(sure, 4),
-        reasons=[_REASON, "OCR alone does not see it"],
+        reasons=[_REASON, why],
     )

@@ -55,6 +55,27 @@ def finder(
 
 
 @app.command()
+def filler(
+    photos: Photos,
+    work: Work,
+    fonts: FontFolder = Path("/usr/share/fonts"),
+    steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 12_000,
+    learning_rate: Rate = 1e-3,
+    start: Start = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+) -> None:
+    """The part of the eraser that fills what text hides. Run again, it goes on where it
+    stopped."""
+    from imgflow.training import filler as lesson
+    from imgflow.training.loop import Recipe
+
+    recipe = Recipe(steps=steps, batch=2, learning_rate=learning_rate, seed=seed)
+    known = _Known(photos, fonts, start, threads)
+    known.teach("filler", lesson.Scenes, lesson.loss, lesson.judged, recipe, work)
+
+
+@app.command()
 def restorer(
     photos: Photos,
     work: Work,
@@ -62,13 +83,14 @@ def restorer(
     steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 12_000,
     learning_rate: Rate = 1e-3,
     start: Start = None,
-    finder: Annotated[
-        Path | None, typer.Option(help="Weights whose finder says where text is; none: made up.")
+    known: Annotated[
+        Path | None,
+        typer.Option(help="Weights whose finder and filler are used; none: they are made up."),
     ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:
-    """The part of the eraser that recovers what is under text. It, too, can be stopped."""
+    """The part of the eraser that recovers what shows through text. It, too, can be stopped."""
     from functools import partial
 
     from imgflow.engines.eraser import NeuralEraser
@@ -76,10 +98,10 @@ def restorer(
     from imgflow.training.loop import Recipe
 
     recipe = Recipe(steps=steps, batch=2, learning_rate=learning_rate, seed=seed)
-    known = _Known(photos, fonts, start, threads)
-    eraser = None if finder is None else NeuralEraser(weights=finder)
+    sources = _Known(photos, fonts, start, threads)
+    eraser = None if known is None else NeuralEraser(weights=known)
     scenes = partial(lesson.Scenes, eraser=eraser)
-    known.teach("restorer", scenes, lesson.loss, lesson.judged, recipe, work)
+    sources.teach("restorer", scenes, lesson.loss, lesson.judged, recipe, work)
 
 
 @app.command()
@@ -90,8 +112,8 @@ def join(
         bool, typer.Option("--small", help="Filters as bytes: half as large a file.")
     ] = False,
 ) -> None:
-    """Make one weights file of parts that were trained side by side: finder and restorer of the
-    eraser, clean and photo of the upscaler."""
+    """Make one weights file of parts that were trained side by side: finder, filler and restorer
+    of the eraser, clean and photo of the upscaler."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -173,10 +195,11 @@ class _Known:
         import torch
 
         from imgflow.synthesis.fonts import find_fonts
-        from imgflow.training.photos import load_photos
+        from imgflow.training.photos import load_photos, load_textures
 
         if threads:
             torch.set_num_threads(threads)
+        self._textures = load_textures()
         self._photos = load_photos(photos)
         self._fonts = find_fonts(fonts, held_out=False)
         self._start = start
@@ -194,7 +217,7 @@ class _Known:
         names = sorted(self._photos)
         kept = names[::KEPT]
         shown = [self._photos[name] for name in names if name not in kept]
-        samples = scenes(shown, self._fonts, recipe.seed)
+        samples = scenes([*shown, *self._textures], self._fonts, recipe.seed)
         unseen = scenes([self._photos[name] for name in kept], self._fonts, recipe.seed + 1)
         torch.manual_seed(recipe.seed)
         network = Eraser()

@@ -33,7 +33,7 @@ HIDDEN = 32
 _LEAST_CONFIDENCE = 0.5
 # Share of product lines, on photos kept back, that may be called overlays, and that may be called
 # that or be uncertain.
-_FALSE = 0.014
+_FALSE = 0.006
 _DOUBTFUL = 0.03
 # Most that a rare kind of overlay is raised by.
 _MOST_BALANCE = 4.0

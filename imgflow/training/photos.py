@@ -17,6 +17,11 @@ Photo = NDArray[np.uint8]
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # Colour photographs without text in the scikit-image wheel.
 _IN_THE_WHEEL = ("astronaut", "chelsea", "coffee", "rocket")
+# Pictures of textures there: grey ones are tinted.
+_TEXTURES = ("brick", "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "moon",
+    "retina")  # fmt: skip
+# How often a part of another photo is in front of one.
+_IN_FRONT = 0.2
 
 
 def load_photos(folder: Path) -> dict[str, Photo]:
@@ -41,22 +46,54 @@ def load_photos(folder: Path) -> dict[str, Photo]:
     return photos
 
 
+def load_textures() -> list[Photo]:
+    """Pictures in scikit-image's wheel that are like letters in nothing but their detail."""
+    from skimage import color, data
+
+    found = [np.asarray(getattr(data, name)()) for name in _TEXTURES]
+    shown = [each if each.ndim == 3 else color.gray2rgb(each) for each in found]
+    return [np.ascontiguousarray(each[:, :, :3], np.uint8) for each in shown]
+
+
 def scene(photos: list[Photo], height: int, width: int, chance: Random) -> Photo:
     """A part of a random photo as another camera might have taken it: (height, width, 3).
 
     Scaled down by a random factor, mirrored or turned, in another exposure and colour, sometimes
-    soft, sharpened, noisy, or squeezed by JPEG.
+    soft, sharpened, noisy, or squeezed by JPEG; now and then with a part of another photo in
+    front of it.
     """
-    photo = chance.choice(photos)
+    found = _seen(chance.choice(photos), height, width, chance)
+    if chance.random() < _IN_FRONT:
+        front = _seen(chance.choice(photos), height, width, chance)
+        found = _in_front(found, front, chance)
+    return squeezed(found, chance) if chance.random() < 0.4 else found
+
+
+def _in_front(photo: Photo, front: Photo, chance: Random) -> Photo:
+    """A photo with a smooth-edged part of another one, of the same size, in front of it."""
+    height, width = photo.shape[:2]
+    coarse = np.random.default_rng(chance.getrandbits(32)).normal(size=(5, 5)).astype(np.float32)
+    hills = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    steep = 0.15 * min(height, width) / chance.uniform(1, 6)
+    share = np.clip(0.5 + steep * (hills - float(np.quantile(hills, 0.6))), 0, 1)[:, :, None]
+    return np.clip(np.rint(photo * (1 - share) + front * share), 0, 255).astype(np.uint8)
+
+
+def _seen(photo: Photo, height: int, width: int, chance: Random) -> Photo:
     largest = min(photo.shape[0] / height, photo.shape[1] / width)
     factor = largest if largest < 1 else chance.uniform(1, largest) ** chance.choice((0.5, 1.0))
     rows, columns = round(height * factor), round(width * factor)
     top = chance.randint(0, photo.shape[0] - min(rows, photo.shape[0]))
     left = chance.randint(0, photo.shape[1] - min(columns, photo.shape[1]))
     part = photo[top : top + rows, left : left + columns]
+    if chance.random() < 0.3:
+        part = _tilted(part, chance)
     found: NDArray[Any] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
     found = _turned(found, chance)
     values: NDArray[Any] = found.astype(np.float32) / 255
+    if chance.random() < 0.3:  # from grey to garish
+        grey = values.mean(axis=2, keepdims=True)
+        values = grey + chance.uniform(0, 1.8) * (values - grey)
     gamma, gains = chance.uniform(0.75, 1.35), [chance.uniform(0.85, 1.15) for _ in range(3)]
     values = np.clip(values, 0, 1) ** gamma * np.array(gains, np.float32)
     if chance.random() < 0.12:
@@ -69,8 +106,18 @@ def scene(photos: list[Photo], height: int, width: int, chance: Random) -> Photo
     if chance.random() < 0.2:
         noise = np.random.default_rng(chance.getrandbits(32)).normal(size=values.shape)
         values = values + chance.uniform(0.005, 0.03) * noise.astype(np.float32)
-    found = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
-    return squeezed(found, chance) if chance.random() < 0.4 else found
+    return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
+
+
+def _tilted(photo: NDArray[Any], chance: Random) -> NDArray[Any]:
+    """Turned by any angle and stretched a little; what comes into the frame is mirrored."""
+    height, width = photo.shape[:2]
+    middle = width / 2, height / 2
+    matrix = np.asarray(cv2.getRotationMatrix2D(middle, chance.uniform(-60, 60), 1.0))
+    matrix[:, 0] = chance.uniform(0.8, 1.25) * matrix[:, 0]
+    return np.asarray(
+        cv2.warpAffine(photo, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    )
 
 
 def _turned(photo: NDArray[Any], chance: Random) -> NDArray[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -11,15 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from imgflow.engines.eraser import NeuralEraser, telea
-from imgflow.engines.networks.eraser import Eraser
+from imgflow.engines.networks.eraser import Eraser, lifted
 from imgflow.imaging.veil import fit_veil
 from imgflow.synthesis.fonts import Fonts
 from imgflow.synthesis.overlays import Overlay
 from imgflow.training.photos import Photo, scene, squeezed
 from imgflow.training.scenes import (
+    ANY,
+    VEILS,
     Drawn,
     any_overlay,
     byte_tensor,
@@ -31,24 +33,59 @@ from imgflow.training.scenes import (
 )
 
 PATCH = 128
-"""Pixels a side of what the network sees in training."""
-_PATCHES = 8
-# Opacity of an overlay's strokes from which on it counts as opaque.
-_HIDDEN = 0.9
+"""Pixels a side of what the networks see in training."""
+PATCHES = 8
+"""Of one photo."""
+# Most scenes that are drawn until one veil explains what is seen.
+_TRIES = 6
 # Which planes of a sample hold levels of 0..255.
 _LEVELLED = (0, 1, 2, 3, 4, 6)
 # Share of its pixels from which on a text counts as found.
 _SEEN = 0.4
+# Mean squared error that is as good as none: 40 dB.
+_NONE = 1e-4
+# Masks of fewer pixels say nothing about a restoration.
+_FEWEST = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Dirtied:
+    """A photo before and after somebody wrote on it, both (H, W, 3).
+
+    text: (H, W) 0 or 1, where. hidden: (H, W) float32 0..1, the share of the photo that is hidden.
+    """
+
+    clean: Photo
+    dirty: Photo
+    text: NDArray[np.uint8]
+    hidden: NDArray[np.float32]
+    overlay: Overlay
+
+
+def dirtied(
+    photos: Sequence[Photo], fonts: Fonts, chance: Random, often: Mapping[str, float] = ANY
+) -> Dirtied:
+    """often: how often each kind of overlay comes."""
+    height = round(224 * 1.8 ** chance.random())
+    width = round(height * chance.uniform(0.9, 1.3))
+    clean = scene(list(photos), height, width, chance)
+    overlay = any_overlay(height, width, fonts, chance, often)
+    planes = (clean, overlay.over(clean), touched(overlay), overlay.alpha)
+    clean, dirty, text, hidden = resized(planes, chance, PATCH + 1)
+    if chance.random() < 0.8:
+        dirty = squeezed(dirty, chance)
+    return Dirtied(clean, dirty, text, hidden, overlay)
 
 
 class Scenes(Drawn):
-    """Sample n: eight patches as the photo with text (8, 3, P, P), the photo filled under a rough
-    mask of it (8, 3, P, P), the text's colour (8, 3, P, P), opacity and share (8, 1, P, P each),
-    as they are computed, the mask (8, 1, P, P), the clean photo (8, 3, P, P), where text is
-    (8, 1, P, P), and whether it is opaque (8, 1, P, P).
+    """Sample n: eight patches as the photo with text that lets it show through (8, 3, P, P), the
+    photo filled under a rough mask of it (8, 3, P, P), the text's colour (8, 3, P, P), opacity and
+    share (8, 1, P, P each), as they are computed, the mask (8, 1, P, P), and the clean photo
+    (8, 3, P, P).
 
-    All are bytes: pixels, colours and shares 0..255, the rest 0 or 1. The mask, and how likely a
-    pixel is text, are drawn as a finder may give them, or are what the given eraser finds.
+    All are bytes: pixels, colours and shares 0..255, the mask 0 or 1. The mask, and how likely a
+    pixel is text, are drawn as a finder may give them, or are what the given eraser finds; the
+    fill is that eraser's, or else a classical one.
     """
 
     def __init__(
@@ -62,108 +99,99 @@ class Scenes(Drawn):
         self._eraser = eraser
 
     def _sample(self, chance: Random) -> tuple[Tensor, ...]:
-        height = round(224 * 1.8 ** chance.random())
-        width = round(height * chance.uniform(0.9, 1.3))
-        clean = scene(self._photos, height, width, chance)
-        overlay = any_overlay(height, width, self._fonts, chance)
-        planes = (clean, overlay.over(clean), touched(overlay), overlay.alpha)
-        clean, dirty, text, hidden = resized(planes, chance, PATCH + 1)
-        if chance.random() < 0.8:
-            dirty = squeezed(dirty, chance)
-        likely, mask = self._look(dirty, overlay, hidden, text, chance)
-        filled = telea(dirty, mask)
-        veil = fit_veil(_shares(dirty), _shares(filled), likely, mask)
+        for _ in range(_TRIES):
+            drawn = dirtied(self._photos, self._fonts, chance, VEILS)
+            dirty = drawn.dirty
+            likely, mask = self._look(drawn, chance)
+            filled = self._filled(dirty, mask)
+            veil = fit_veil(_shares(dirty), _shares(filled), likely, mask)
+            if veil.explains:  # what it does not explain, nobody restores
+                break
         colour = np.broadcast_to(_bytes(veil.colour), dirty.shape)
-        opacity = np.full_like(text, round(255 * veil.opacity))
-        opaque = np.full_like(text, hidden.max() > _HIDDEN)
-        seen = (
-            dirty, filled, colour, opacity, _bytes(veil.share), mask, clean, text, opaque,
-        )  # fmt: skip
-        places = [patch(text, PATCH, chance) for _ in range(_PATCHES)]
+        opacity = np.full_like(mask, round(255 * veil.opacity))
+        seen = (dirty, filled, colour, opacity, _bytes(veil.share), mask, drawn.clean)
+        places = [patch(mask, PATCH, chance) for _ in range(PATCHES)]
         return tuple(byte_tensor([plane[place] for place in places]) for plane in seen)
 
+    def _filled(self, dirty: Photo, mask: NDArray[np.uint8]) -> Photo:
+        return telea(dirty, mask) if self._eraser is None else self._eraser.filled(dirty, mask)
+
     def _look(
-        self,
-        dirty: Photo,
-        overlay: Overlay,
-        hidden: NDArray[np.float32],
-        text: NDArray[np.uint8],
-        chance: Random,
+        self, drawn: Dirtied, chance: Random
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """How likely each pixel is text, (H, W) 0..1, and its mask, 0 or 1, as somebody found
         it."""
         if self._eraser is None:
-            return _found(hidden, text, chance)
-        height, width = text.shape
-        lines = scaled(overlay.lines, height / overlay.alpha.shape[0])
+            return roughly_found(drawn.hidden, drawn.text, chance)
+        height, width = drawn.text.shape
+        lines = scaled(drawn.overlay.lines, height / drawn.overlay.alpha.shape[0])
         region = roughly(lines, height, width, chance) * np.uint8(255)
-        mask = self._eraser.find(dirty, region).mask // 255
-        if (mask & text).sum() < _SEEN * text.sum():
-            return _found(hidden, text, chance)  # there is nothing to learn from what is not found
-        return self._eraser.likely(dirty), mask
+        mask = self._eraser.find(drawn.dirty, region).mask // 255
+        if (mask & drawn.text).sum() < _SEEN * drawn.text.sum():
+            # There is nothing to learn from what is not found.
+            return roughly_found(drawn.hidden, drawn.text, chance)
+        return self._eraser.likely(drawn.dirty), mask
 
 
 def loss(network: Eraser, batch: Sequence[Tensor]) -> Tensor:
-    """Error of the pixels and of their differences under the mask.
-
-    Nothing but the pixels under a mask is ever used.
-    """
-    photo, filled, colour, opacity, share, mask, truth, text, _ = _planes(batch)
+    """PSNR under the mask, negative: nothing but the pixels under a mask is ever used."""
+    photo, filled, colour, opacity, share, mask, truth = byte_planes(batch, _LEVELLED)
     result = network.restore(photo, filled, colour, opacity, share, mask).float()
-    # Rings that a finder's mask may have around the strokes count as well.
-    weight = functional.max_pool2d(torch.maximum(mask, text), 3, stride=1, padding=1)
-    error = result - truth
-    pixels = (error.abs() * weight).sum() / (3 * weight.sum() + 1)
-    edges = sum(
-        (torch.diff(error, dim=dim).abs() * weight.narrow(dim, 1, error.shape[dim] - 1)).sum()
-        for dim in (2, 3)
-    ) / (6 * weight.sum() + 1)
-    return pixels + 0.5 * edges
-
-
-def _planes(batch: Sequence[Tensor]) -> list[Tensor]:
-    """Planes of a batch, one patch after the other, 0..1."""
-    planes = [each.flatten(0, 1).float() for each in batch]
-    values = [plane / 255 if number in _LEVELLED else plane for number, plane in enumerate(planes)]
-    return [plane.contiguous(memory_format=torch.channels_last) for plane in values]
+    return -nearness(result, truth, mask).mean()
 
 
 @torch.inference_mode()
 def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
-    """Median PSNR in dB under the mask of the photo, its classical fill, and its restoration, for
-    opaque and for translucent text; and the share of patches that come 3 dB nearer."""
+    """Median PSNR in dB under the mask of the photo, its fill, what is computed without any
+    network, and the restoration."""
     device = next(network.parameters()).device
-    figures: dict[str, list[float]] = {}
+    summary = Summary()
     for number in range(count):
         batch = [each[None].to(device) for each in samples[number]]
-        photo, filled, colour, opacity, share, mask, truth, _, opaque = _planes(batch)
+        photo, filled, colour, opacity, share, mask, truth = byte_planes(batch, _LEVELLED)
         with torch.autocast(device.type, torch.bfloat16):
             clean = network.restore(photo, filled, colour, opacity, share, mask)
-        clean = clean.float().clamp(0, 1)
-        for index in range(len(photo)):
-            where = mask[index, 0] > 0
-            if where.sum() < 30:
-                continue
-            before, fill, after = (
-                _psnr(values[index], truth[index], where) for values in (photo, filled, clean)
-            )
-            kind = "opaque" if opaque[index].any() else "translucent"
-            figures.setdefault(f"{kind}_photo", []).append(before)
-            figures.setdefault(f"{kind}_fill", []).append(fill)
-            figures.setdefault(f"{kind}_psnr", []).append(after)
-            figures.setdefault(f"{kind}_won", []).append(float(after > before + 3))
-    return {
-        name: float(np.mean(values) if name.endswith("won") else np.median(values))
-        for name, values in sorted(figures.items())
-    }
+        bare, _ = lifted(photo, colour, opacity * share)
+        for name, values in (
+            ("photo", photo), ("fill", filled), ("computed", bare), ("psnr", clean.float()),
+        ):  # fmt: skip
+            summary.add(name, values.clamp(0, 1), truth, mask)
+    return summary.medians()
 
 
-def _psnr(test: Tensor, truth: Tensor, where: Tensor) -> float:
-    error = (test - truth)[:, where].square().mean()
-    return float(-10 * torch.log10(error + 1e-8))
+def byte_planes(batch: Sequence[Tensor], levelled: Sequence[int]) -> list[Tensor]:
+    """Planes of a batch, one patch after the other, 0..1.
+
+    levelled: which of them hold levels of 0..255.
+    """
+    planes = [each.flatten(0, 1).float() for each in batch]
+    values = [plane / 255 if number in levelled else plane for number, plane in enumerate(planes)]
+    return [plane.contiguous(memory_format=torch.channels_last) for plane in values]
 
 
-def _found(
+def nearness(made: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """(N,) PSNR under the mask, dB, of patches (N, 3, P, P), values 0..1 (as a loss: Chen et al.
+    2022)."""
+    weight = (mask > 0).float()
+    squares = ((made - truth).square() * weight).sum(dim=(1, 2, 3))
+    return -10 * torch.log10(squares / (3 * weight.sum(dim=(1, 2, 3)) + 1) + _NONE)
+
+
+@dataclass(slots=True)
+class Summary:
+    """PSNR of many patches, by name."""
+
+    figures: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, made: Tensor, truth: Tensor, mask: Tensor) -> None:
+        enough = mask.sum(dim=(1, 2, 3)) >= _FEWEST
+        self.figures.setdefault(name, []).extend(nearness(made, truth, mask)[enough].tolist())
+
+    def medians(self) -> dict[str, float]:
+        return {name: float(np.median(values)) for name, values in sorted(self.figures.items())}
+
+
+def roughly_found(
     hidden: NDArray[np.float32], text: NDArray[np.uint8], chance: Random
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """How likely a pixel is text, and its mask (0 or 1), as a finder may give them: sure in one

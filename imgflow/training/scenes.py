@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -24,11 +24,13 @@ from imgflow.training.photos import Photo, scene
 
 GROUNDS = ("photo", "printed", "studio")
 
-# How often each kind of overlay comes. "scatter": lines without meaning, in any style.
-_OFTEN = {
+ANY = {
     "date": 0.1, "caption": 0.16, "watermark": 0.22, "tiled": 0.22, "chrome": 0.08,
     "scatter": 0.22,
 }  # fmt: skip
+"""How often each kind of overlay comes. "scatter": lines without meaning, in any style."""
+VEILS = {"watermark": 0.5, "tiled": 0.5}
+"""The same for those that let the photo show through."""
 # Below this share of the photo hidden, a pixel counts as untouched.
 _TOUCHED = 0.02
 
@@ -85,8 +87,15 @@ def scaled(lines: Sequence[DrawnLine], factor: float) -> tuple[DrawnLine, ...]:
     return tuple(replace(line, polygon=line.polygon * np.float32(factor)) for line in lines)
 
 
-def any_overlay(height: int, width: int, fonts: Fonts, chance: Random) -> Overlay:
-    (kind,) = chance.choices(list(_OFTEN), list(_OFTEN.values()))
+def any_overlay(
+    height: int,
+    width: int,
+    fonts: Fonts,
+    chance: Random,
+    often: Mapping[str, float] = ANY,
+) -> Overlay:
+    """often: how often each kind comes."""
+    (kind,) = chance.choices(list(often), list(often.values()))
     for known in KINDS:
         if kind == known:
             return draw_overlay(known, height, width, TRAINING, fonts, chance)

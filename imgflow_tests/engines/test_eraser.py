@@ -32,7 +32,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # What each role takes: planes, and how far it sees.
-_ROLES = [("_find", 3, FINDER_RECEPTIVE), ("_restore", 12, RESTORER_RECEPTIVE)]
+_ROLES = [
+    ("_find", 3, FINDER_RECEPTIVE),
+    ("_fill", 4, RESTORER_RECEPTIVE),
+    ("_restore", 12, RESTORER_RECEPTIVE),
+]
 
 
 def noise(height: int, width: int, dtype: Any = np.uint8) -> NDArray[Any]:
@@ -157,6 +161,40 @@ def test_what_was_seen_once_is_not_looked_at_again(
     other[0, 0] ^= 1
     engine.survey(other)
     assert len(looks) == 2 * once
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [
+        ((640, 700), [(640, 700), (640, 700)]),
+        ((400, 500), [(600, 750), (400, 500)]),
+        ((100, 80), [(200, 160), (100, 80)]),
+    ],
+)
+def test_small_photos_are_looked_at_closer(
+    size: tuple[int, int], seen: list[Any], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, shapes = NeuralEraser(weights=weights), []
+
+    def run(planes: Any, *_: Any) -> Any:
+        shapes.append(planes.shape[:2])
+        return planes
+
+    monkeypatch.setattr(engine, "_run", run)
+    kinds = engine._letters(noise(*size))
+    assert shapes == seen
+    assert kinds.shape == (*size, 2)
+
+
+def test_what_hides_all_is_filled_from_what_is_around_it(weights: Path) -> None:
+    """An eraser that believes nothing of what it sees under a mask."""
+    engine = NeuralEraser(weights=weights)
+    pixels, mask = noise(70, 90), np.zeros((70, 90), np.uint8)
+    mask[30:36, 10:80] = 255
+    other = np.where(mask[:, :, None] > 0, 255 - pixels, pixels)
+    one = engine.restore(pixels, mask, opaque=True)
+    assert (one == engine.restore(other, mask, opaque=True))[mask > 0].all()
+    assert (one == engine.filled(pixels, mask)).all()
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

@@ -79,3 +79,26 @@ def test_of_too_little_nothing_is_said(ground: Values, pixels: int) -> None:
     veil = fit_veil(ground, ground, np.ones(mask.shape, np.float32), mask)
     assert np.isfinite(veil.colour).all()
     assert not veil.share[mask == 0].any()
+
+
+def test_a_veil_explains_what_the_photo_shows_through(
+    ground: Values, strokes: NDArray[np.uint8]
+) -> None:
+    likely = strokes.astype(np.float32) / 255
+    seen, filled, _ = covered(ground, strokes, (1, 1, 1), 0.45)
+    veil = fit_veil(seen, filled, likely, strokes)
+    assert veil.explains
+    assert veil.through > 0.6
+    # One colour of which the same ground shows nothing.
+    seen, filled, _ = covered(ground, strokes, (0.9, 0.5, 0.1), 1.0)
+    veil = fit_veil(seen, filled, likely, strokes)
+    assert not veil.explains
+
+
+def test_on_even_ground_nothing_can_be_seen_through(strokes: NDArray[np.uint8]) -> None:
+    """There a fill is as good as any explanation."""
+    plain = np.full((*strokes.shape, 3), 0.4, np.float32)
+    seen, filled, _ = covered(plain, strokes, (1, 0.6, 0.1), 1.0)
+    veil = fit_veil(seen, filled, strokes.astype(np.float32) / 255, strokes)
+    assert abs(veil.through) < 0.35
+    assert not veil.explains

@@ -184,3 +184,47 @@ def test_several_groups_of_letters_need_less_certainty() -> None:
     places = [("ONE", (40, 30)), ("TWO", (200, 90)), ("SIX", (60, 180))]
     assert unread(written(*places[:2], level=180)[0]) == []
     assert len(unread(written(*places, level=180)[0])) == 3
+
+
+def beside(drawn: Pixels, mark: Box) -> list[tuple[int, ...]]:
+    """Boxes of what is found beside a mark that is known."""
+    letters = TextMap(np.asarray(drawn, np.uint8), np.zeros(drawn.shape, np.uint8))
+    found = unread_overlays(letters, [outline(mark)], FakeDetector(), marks=[outline(mark)])
+    corners = [np.array(each.polygon).round().astype(int) for each in found]
+    return [(*each.min(axis=0), *each.max(axis=0)) for each in corners]
+
+
+def test_a_line_goes_on_where_ocr_stopped() -> None:
+    faint, _ = written(("MARKET.ORG", (190, 100)), level=140)
+    drawn, (mark,) = written(("www.old", (60, 100)))
+    found = beside(np.maximum(drawn, faint), mark)
+    assert max(right for _, _, right, _ in found) > 340
+    assert all(top > 90 and bottom < 145 for _, top, _, bottom in found)
+    assert unread(faint) == [], "alone it would be too faint"
+
+
+def test_a_bar_is_taken_as_a_whole() -> None:
+    faint, _ = written(("Share", (300, 20)), ("Far", (300, 190)), level=160)
+    drawn, (mark,) = written(("Back", (20, 20)))
+    found = beside(np.maximum(drawn, faint), mark)
+    assert found
+    assert all(bottom < 60 and left > 290 for left, _, _, bottom in found)
+
+
+def test_a_line_below_goes_with_the_one_above() -> None:
+    faint, _ = written(("below it", (60, 132)), ("far off", (60, 205)), level=160)
+    drawn, (mark,) = written(("A CAPTION", (60, 100)))
+    found = beside(np.maximum(drawn, faint), mark)
+    assert found
+    assert all(top > 125 and bottom < 170 for _, top, _, bottom in found)
+
+
+def test_letters_are_told_from_the_leaves_they_stand_on() -> None:
+    """A low level joins both; a high one does not."""
+    drawn, (mark,) = written(("TEST", (40, 100)))
+    more, _ = written(("ONLY", (130, 100)))
+    leaves = np.zeros(SHAPE, np.uint8)
+    leaves[20:230, 125:390] = 100
+    found = beside(np.maximum(np.maximum(drawn, more), leaves), mark)
+    assert found
+    assert all(top > 90 and bottom < 145 for _, top, _, bottom in found)

@@ -90,7 +90,7 @@ class Small(Scenes):
 
 def tiny() -> Eraser:
     torch.manual_seed(0)
-    return Eraser((8, 8, 8, 8), (8, 8, 8, 8))
+    return Eraser(*[(8, 8, 8, 8)] * 3)
 
 
 def test_the_loss_falls_on_one_sample() -> None:
@@ -106,7 +106,7 @@ class Fixed(Eraser):
     """Knows one answer."""
 
     def __init__(self, what: torch.Tensor) -> None:
-        super().__init__((8, 8, 8, 8), (8, 8, 8, 8))
+        super().__init__(*[(8, 8, 8, 8)] * 3)
         self.what = what
 
     def find(self, photo: torch.Tensor) -> torch.Tensor:
@@ -166,8 +166,8 @@ def test_figures_tell_both_kinds_of_text_apart(fonts: Fonts) -> None:
 def run(work: Path, samples: Scenes, steps: int, until: int) -> list[str]:
     told: list[str] = []
     network = tiny()
-    for weight in network.restorer.parameters():
-        weight.requires_grad_(False)
+    for part in (network.filler, network.restorer):
+        part.requires_grad_(False)
     recipe = Recipe(steps=steps, batch=1, warm_up=2, every=2)
 
     def stop(text: str) -> None:

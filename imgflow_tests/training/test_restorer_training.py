@@ -23,25 +23,23 @@ def samples(fonts: Fonts) -> Scenes:
 
 def test_samples_are_what_the_network_sees_and_the_truth(samples: Scenes) -> None:
     for number in range(8):
-        photo, filled, colour, opacity, share, mask, truth, touched, opaque = samples[number]
-        for plane in (mask, touched, opaque):
-            assert plane.shape[1:] == (1, PATCH, PATCH)
-            assert set(plane.flatten().tolist()) <= {0, 1}
+        photo, filled, colour, opacity, share, mask, truth = samples[number]
+        assert mask.shape[1:] == (1, PATCH, PATCH)
+        assert set(mask.flatten().tolist()) <= {0, 1}
         for plane in (opacity, share):
             assert plane.shape[1:] == (1, PATCH, PATCH)
         for picture in (photo, filled, colour, truth):
             assert picture.shape[1:] == (3, PATCH, PATCH)
             assert picture.dtype == torch.uint8
-        # Where nothing was drawn, JPEG alone makes a difference.
-        difference = (photo.float() - truth.float()).abs().mean(dim=1, keepdim=True)
-        assert difference[touched == 0].mean() < 8
         assert torch.equal(photo * (1 - mask), filled * (1 - mask)), "filled under the mask alone"
         assert not share[mask == 0].any()
+        # Some of the photo shows through.
+        assert opacity.max() < 0.8 * 255
 
 
 def test_an_eraser_may_say_where_text_is(fonts: Fonts) -> None:
     class Seeing:
-        """Finds all that it is pointed to, and is in doubt everywhere."""
+        """Finds all that it is pointed to, is in doubt everywhere, and fills with black."""
 
         def find(self, pixels: Any, region: Any) -> Found:
             return Found(region, 1.0)
@@ -49,18 +47,23 @@ def test_an_eraser_may_say_where_text_is(fonts: Fonts) -> None:
         def likely(self, pixels: Any) -> Any:
             return np.full(pixels.shape[:2], 0.5, np.float32)
 
+        def filled(self, pixels: Any, mask: Any) -> Any:
+            return np.where(mask[:, :, None] > 0, np.uint8(0), pixels)
+
     eraser: Any = Seeing()
     samples = Scenes([photo("coffee")], fonts, 1, eraser)
-    *_, mask, _, touched, _ = samples[0]
-    assert mask[touched > 0].float().mean() > 0.7, "all of its lines are found"
-    assert mask.sum() > touched.sum(), "and what is between their letters"
+    photo_, filled, *_, mask, truth = samples[0]
+    assert not (filled * mask).any(), "filled by it"
+    changed = ((photo_.float() - truth.float()).abs().amax(dim=1, keepdim=True) > 40).float()
+    assert (mask * changed).sum() > 0.7 * changed.sum(), "all of its lines are found"
+    assert mask.sum() > changed.sum(), "and what is between their letters"
 
 
 class Fixed(Eraser):
     """Knows one answer."""
 
     def __init__(self, clean: torch.Tensor) -> None:
-        super().__init__((8, 8, 8, 8), (8, 8, 8, 8))
+        super().__init__(*[(8, 8, 8, 8)] * 3)
         self.clean = clean
 
     def restore(self, *_: torch.Tensor) -> torch.Tensor:
@@ -69,20 +72,19 @@ class Fixed(Eraser):
 
 def test_the_loss_is_least_for_the_truth(samples: Scenes) -> None:
     batch = [each[None] for each in samples[0]]
-    photo, filled, *_, truth, _, _ = (each.float() / 255 for each in samples[0])
-    assert float(loss(Fixed(truth), batch)) == 0
+    photo, filled, *_, truth = (each.float() / 255 for each in samples[0])
+    best = float(loss(Fixed(truth), batch))
     for wrong in (photo, filled):
-        assert float(loss(Fixed(wrong), batch)) > 0.001
+        assert float(loss(Fixed(wrong), batch)) > best + 1
 
 
-def test_pixels_far_from_all_text_do_not_count(samples: Scenes) -> None:
+def test_pixels_beyond_the_mask_do_not_count(samples: Scenes) -> None:
     batch = [each[None] for each in samples[0]]
-    *_, mask, truth, touched, _ = samples[0]
+    *_, mask, truth = samples[0]
     truth = truth.float() / 255
-    near = torch.nn.functional.max_pool2d(torch.maximum(mask, touched).float(), 9, 1, 4)
-    assert (near == 0).any()
-    wrong = torch.where(near > 0, truth, 1 - truth)
-    assert float(loss(Fixed(wrong), batch)) == 0
+    assert (mask == 0).any()
+    wrong = torch.where(mask > 0, truth, 1 - truth)
+    assert float(loss(Fixed(wrong), batch)) == float(loss(Fixed(truth), batch))
 
 
 def test_a_new_network_computes_what_is_under_a_veil() -> None:
@@ -97,30 +99,30 @@ def test_a_new_network_computes_what_is_under_a_veil() -> None:
 
 
 class Known(Scenes):
-    """One patch whatever is asked for: opaque text on grey, filled nearly well."""
+    """One patch whatever is asked for: white on grey, filled nearly well."""
 
     def __getitem__(self, number: int) -> tuple[Any, ...]:
         truth = torch.full((1, 3, 32, 32), 100, dtype=torch.uint8)
         mask = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
         mask[0, 0, 8:16] = 1
         seen, filled = truth + 155 * mask, truth + 25 * mask
-        solid = torch.full_like(mask, 255)
-        return seen, filled, seen, solid, 255 * mask, mask, truth, mask, torch.ones_like(mask)
+        half = torch.full_like(mask, 128)
+        return seen, filled, seen, half, 255 * mask, mask, truth
 
 
 def test_figures_set_a_restoration_against_photo_and_fill(fonts: Fonts) -> None:
     samples = Known([], fonts, 0)
-    *_, truth, mask, _ = samples[0]
+    *_, mask, truth = samples[0]
     found = judged(Fixed(truth / 255 + 0.01 * mask), samples, 2)
-    assert found["opaque_photo"] == pytest.approx(4.32, abs=0.01)
-    assert found["opaque_fill"] == pytest.approx(20.17, abs=0.01)
-    assert found["opaque_psnr"] == pytest.approx(40, abs=0.1)
-    assert found["opaque_won"] == 1
-    assert not any(name.startswith("translucent") for name in found)
+    assert found["photo"] == pytest.approx(4.32, abs=0.01)
+    assert found["fill"] == pytest.approx(20.13, abs=0.01)
+    # An error of 40 dB counts as one of 37: what is nearer than 40 is as good.
+    assert found["psnr"] == pytest.approx(37, abs=0.1)
+    assert found["computed"] < found["psnr"]
 
 
 def test_the_loss_falls_on_one_sample(fonts: Fonts) -> None:
     batch = [each[None] for each in Known([], fonts, 0)[0]]
     losses = descend(loss, batch, "restorer", rate=0.002)
     assert np.isfinite(losses).all()
-    assert min(losses) < 0.8 * losses[0]
+    assert min(losses) < losses[0] - 2, "dB"

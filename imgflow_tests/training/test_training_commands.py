@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 
 from imgflow.engines.networks.eraser import Eraser
 from imgflow.engines.shipped import load_weights
-from imgflow.training import finder, restorer
+from imgflow.training import filler, finder, restorer
 from imgflow.training.__main__ import app
 from imgflow.training.loop import Recipe, export
+
+PARTS = ("finder", "filler", "restorer")
 
 
 class Patches(Dataset[Any]):
@@ -48,7 +50,11 @@ def written(path: Path, seed: int, **about: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("part", "lesson", "planes"),
-    [("finder", finder, (3, 1)), ("restorer", restorer, (3, 3, 3, 1, 1, 1, 3, 1, 1))],
+    [
+        ("finder", finder, (3, 1)),
+        ("filler", filler, (3, 1, 3)),
+        ("restorer", restorer, (3, 3, 3, 1, 1, 1, 3)),
+    ],
 )
 def test_only_the_named_part_learns(
     part: str,
@@ -88,33 +94,33 @@ def test_only_the_named_part_learns(
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed
     assert all(name.startswith(f"{part}.") for name in changed)
-    # The curve is taken on photos that nothing is learned from.
+    # The curve is taken on photos that nothing is learned from. Seven are textures.
     learned, kept = Shown.photos
-    assert (learned, kept) == (4, 1)
+    assert (learned, kept) == (4 + 7, 1)
 
 
-def test_an_eraser_is_joined_of_two_files(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
-    parts = {"finder": written(paths[0], 1), "restorer": written(paths[1], 2)}
+def test_an_eraser_is_joined_of_its_parts(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in (*PARTS, "eraser")]
+    parts = {part: written(path, each) for each, (part, path) in _numbered(paths)}
     told = CliRunner().invoke(app, _join(paths))
     assert told.exit_code == 0, told.output
-    joined = load_file(paths[2])
+    joined = load_file(paths[-1])
     for name, weight in joined.items():
         assert torch.equal(weight, parts[name.split(".")[0]][name]), name
     Eraser().load_state_dict(joined)  # nothing is missing, nothing too many
-    with safe_open(paths[2], "pt") as file:
+    with safe_open(paths[-1], "pt") as file:
         about = file.metadata()
-    assert json.loads(about["finder_recipe"])["steps"] == 1
-    assert json.loads(about["restorer_recipe"])["steps"] == 2
+    for each, part in enumerate(PARTS, start=1):
+        assert json.loads(about[f"{part}_recipe"])["steps"] == each
 
 
 def test_a_joined_file_may_be_half_as_large(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
-    parts = {"finder": written(paths[0], 1), "restorer": written(paths[1], 2)}
+    paths = [tmp_path / f"{name}.safetensors" for name in (*PARTS, "eraser")]
+    parts = {part: written(path, each) for each, (part, path) in _numbered(paths)}
     told = CliRunner().invoke(app, [*_join(paths), "--small"])
     assert told.exit_code == 0, told.output
-    assert paths[2].stat().st_size < 0.55 * paths[0].stat().st_size
-    weights = load_weights(paths[2])
+    assert paths[-1].stat().st_size < 0.55 * paths[0].stat().st_size
+    weights = load_weights(paths[-1])
     Eraser().load_state_dict(weights)
     for name, weight in weights.items():
         exact = parts[name.split(".")[0]][name].float()
@@ -123,11 +129,11 @@ def test_a_joined_file_may_be_half_as_large(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_recipe_is_not_joined(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{name}.safetensors" for name in ("finder", "restorer", "eraser")]
-    for path in paths[:2]:
+    paths = [tmp_path / f"{name}.safetensors" for name in (*PARTS, "eraser")]
+    for path in paths[:-1]:
         save_file({"finder.weight": torch.zeros(1)}, path, metadata={"network": "eraser"})
     assert CliRunner().invoke(app, _join(paths)).exit_code != 0
-    assert not paths[2].exists()
+    assert not paths[-1].exists()
 
 
 @pytest.mark.parametrize(
@@ -143,5 +149,9 @@ def test_a_part_that_is_not_there_is_named(part: str, problem: str, tmp_path: Pa
 
 
 def _join(paths: list[Path]) -> list[str]:
-    finder, restorer, eraser = paths
-    return ["join", str(eraser), f"finder={finder}", f"restorer={restorer}"]
+    *files, eraser = paths
+    return ["join", str(eraser), *map("{}={}".format, PARTS, files)]
+
+
+def _numbered(paths: list[Path]) -> list[tuple[int, tuple[str, Path]]]:
+    return list(enumerate(zip(PARTS, paths[:-1], strict=True), start=1))

@@ -1,4 +1,4 @@
-"""The eraser: one small network finds text, another recovers what is under it."""
+"""The eraser: small networks that find text, fill what it hides, and recover what it veils."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ _DENSE, _HIDDEN = 0.75, 0.9
 
 
 class Eraser(nn.Module):
-    """Finder and restorer. Where text is, is one question; what was there before, another."""
+    """Finder, filler and restorer. Where text is, is one question; what was there before, where
+    nothing of it shows and where some of it does, are two others."""
 
     def __init__(
         self,
         finder: Sequence[int] = (16, 32, 48, 72, 96),
-        restorer: Sequence[int] = (24, 40, 56, 64),
+        filler: Sequence[int] = (24, 36, 48, 56),
+        restorer: Sequence[int] = (20, 32, 44, 56),
     ) -> None:
         super().__init__()
         self.finder = UNet(3, 3, finder, depths=(1, 2, 2, 2, 2)[: len(finder)])
+        self.filler = UNet(4, 3, filler, depths=(1, 2, 2, 2)[: len(filler)])
         self.restorer = UNet(11, 5, restorer, depths=(1, 2, 2, 2)[: len(restorer)])
 
     def find(self, photo: Tensor) -> Tensor:
@@ -39,6 +42,16 @@ class Eraser(nn.Module):
         """
         logits: Tensor = self.finder(photo)
         return logits
+
+    def fill(self, filled: Tensor, mask: Tensor) -> Tensor:
+        """What is under the mask, of a photo with a classical fill there: (N, 3, H, W), not
+        clamped; meant for use under the mask. A new network changes nothing.
+
+        filled: (N, 3, H, W) sRGB 0..1. mask: (N, 1, H, W), 1 on text.
+        """
+        change = self.filler(torch.cat([filled, mask], dim=1))
+        made: Tensor = filled + change.to(filled.dtype)
+        return made
 
     def restore(
         self,
@@ -51,7 +64,7 @@ class Eraser(nn.Module):
     ) -> Tensor:
         """The clean photo, (N, 3, H, W), not clamped; meant for use under `mask`.
 
-        filled: the photo with a classical fill under the mask. colour (N, 3, H, W), opacity and
+        filled: the photo with a fill under the mask. colour (N, 3, H, W), opacity and
         share (N, 1, H, W): the overlay's, as imgflow.imaging.veil computes them, the share as
         each pixel by itself tells it. mask: (N, 1, H, W), 1 on text. All 0..1.
 
