@@ -128,13 +128,13 @@ class Outside:
 
                 return SpandrelUpscaler(name, weights, scale, self.bench)
             case "spandrel", "filler":
-                from imgflow.engines.spandrel_models import SpandrelFill
+                from imgflow.engines.spandrel_models import spandrel_fill
 
-                return SpandrelFill(name, weights, self.bench)
+                return spandrel_fill(name, weights, self.bench)
             case "torchscript", "filler":
-                from imgflow.engines.torchscript import TorchScriptFill
+                from imgflow.engines.torchscript import torchscript_fill
 
-                return TorchScriptFill(name, weights, self.bench)
+                return torchscript_fill(name, weights, self.bench)
             case "diffusers", "filler":
                 from imgflow.engines.pipelines import DiffusersFill
 

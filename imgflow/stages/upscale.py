@@ -145,7 +145,7 @@ def _work(decision: Decision, measured: blind.BlindMeasures, job: Job) -> _Work:
         "character": decision.character,
         "mode": decision.mode,
         "looks": settings.looks,
-        **dict(engine.spec.parameters),
+        **engine.spec.own_parameters(),
     }
     once = with_alpha(engine)
     return _Work(engine, lambda tile: mean_of_looks(once, tile, settings.looks), parameters)
