@@ -220,7 +220,7 @@ def test_a_name_is_declared_or_on_the_shelf(tmp_path: Path) -> None:
 
 def test_a_model_for_something_else_is_named_so(tmp_path: Path) -> None:
     upscaler_shelf(tmp_path / "models", "net")
-    with pytest.raises(EngineUnavailable, match="is a upscaler, and a filler is needed") as error:
+    with pytest.raises(EngineUnavailable, match="is an upscaler, and a filler is needed") as error:
         engines_of(tmp_path).filler("net")
     assert error.value.code == "engine_of_other_kind"
 
