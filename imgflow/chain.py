@@ -290,7 +290,7 @@ class _Work:
 
     def falls_back(self, error: EngineUnavailable) -> bool:
         """Whether the policy names an engine for when the other is not there; it is used then."""
-        policy = self.job.policy.on_fallback(_PARTS[self.version])
+        policy = self.job.policy.on_fallback(_PARTS[self.version], error.role)
         if policy is None:
             return False
         self.job = replace(self.job, policy=policy)
@@ -324,14 +324,15 @@ def _make(
 
 
 def _run(work: _Work, picture: Picture) -> Outcome:
-    """What the stage makes; by the fallback of its route, where its engine cannot work."""
-    try:
-        outcome = run_stage(work.stage, picture, work.job)
-    except EngineUnavailable as error:
-        # The fingerprint stays that of the engine: other weights make other outputs.
-        if not work.falls_back(error):
-            raise
-        outcome = run_stage(work.stage, picture, work.job)
+    """What the stage makes; by the fallbacks of its route, where its engines cannot work."""
+    while True:
+        try:
+            outcome = run_stage(work.stage, picture, work.job)
+            break
+        except EngineUnavailable as error:
+            # The fingerprint stays that of the engine: other weights make other outputs.
+            if not work.falls_back(error):
+                raise
     return replace(outcome, notes=(*work.notes, *outcome.notes)) if work.notes else outcome
 
 
@@ -565,12 +566,13 @@ def _identify(work: _Work) -> None:
 
     Raises EngineUnavailable.
     """
-    try:
-        work.code_version = code_version(work.version, work.job.policy, work.job.engines)
-    except EngineUnavailable as error:
-        if not work.falls_back(error):
-            raise
-        work.code_version = code_version(work.version, work.job.policy, work.job.engines)
+    while True:
+        try:
+            work.code_version = code_version(work.version, work.job.policy, work.job.engines)
+            break
+        except EngineUnavailable as error:
+            if not work.falls_back(error):
+                raise
     depends = {
         "version": work.version,
         "input": work.picture.ref.sha256 if work.picture else None,

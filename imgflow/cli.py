@@ -73,6 +73,9 @@ app.add_typer(bench_app, name="bench")
 _add_lineage_commands(app)
 app.add_typer(models_app, name="models", no_args_is_help=True)
 
+Engine = Annotated[
+    str | None, typer.Option(help="Instead of the policy's: one that it declares, or a model.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Source = Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")]
 Target = Annotated[Path, typer.Argument(help="The file or folder to write.")]
@@ -568,6 +571,7 @@ def inpaint(
     seed: Annotated[
         int | None, typer.Option(min=0, help="For engines that draw random numbers.")
     ] = None,
+    engine: Engine = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -583,7 +587,7 @@ def inpaint(
     except BadPhoto as error:
         what = f"the mask {printable(mask)} cannot be read: {error.what}"
         raise BadMask("mask_unreadable", what) from error
-    policy = _policy(text="none")
+    policy = _with_engine(_policy(text="none"), "inpaint", "fill", engine)
     task = Task(_until(Version.INPAINTED), policy, asked, masks, _prices(policy))
     _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
 
@@ -593,6 +597,7 @@ def upscale(
     source: Source,
     target: Target,
     scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")],
+    engine: Engine = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -603,7 +608,7 @@ def upscale(
     if scale not in (2, 3, 4):
         raise typer.BadParameter(f"photos are enlarged 2, 3 or 4 times, not {scale}")
     asked = _asked({"op": "upscale", "scale": scale})
-    policy = _policy(text="none")
+    policy = _with_engine(_policy(text="none"), "upscale", "engine", engine)
     task = Task(_until(Version.UPSCALED), policy, asked, prices=_prices(policy))
     _tell(_repair(source, target, task, overwrite, as_json), target, as_json)
 
@@ -618,6 +623,17 @@ def _policy(*, text: str) -> Policy:
     """The policy in force, but for which text is removed: all or none."""
     policy = Home.find().policy()
     return policy.model_copy(update={"detext": policy.detext.model_copy(update={"text": text})})
+
+
+def _with_engine(policy: Policy, part: str, role: str, engine: str | None) -> Policy:
+    """The policy where a person has named the engine of a part: no other is weighed or used."""
+    if engine is None:
+        return policy
+    changes: dict[str, Any] = {role: engine, "better": [], "fallback": None}
+    if part == "upscale":
+        changes["mode"] = "conservative"
+    settings = getattr(policy, part).model_copy(update=changes)
+    return policy.model_copy(update={part: settings, "routes": []})
 
 
 def _asked(step: dict[str, Any]) -> Manifest:

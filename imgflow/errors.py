@@ -57,7 +57,13 @@ class BadCatalog(ImgflowError):
 
 
 class EngineUnavailable(ImgflowError):
-    """An engine that the policy names is unknown, or its weights or packages are missing."""
+    """An engine that the policy names is unknown, or its weights or packages are missing.
+
+    role: which of a stage's engines it is, as its settings call it; empty: the one that does the
+    stage's work. Set by the stage.
+    """
+
+    role = ""
 
 
 class StoreError(ImgflowError):

@@ -88,7 +88,7 @@ def make(wish: Wish, engine: Generator, settings: GenerateSettings) -> Made:
         )
     spec = engine.spec
     parameters: dict[str, Any] = {
-        **dict(spec.parameters),
+        **spec.own_parameters(),
         "width": settings.width,
         "height": settings.height,
         "device": told.device,

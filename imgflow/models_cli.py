@@ -65,19 +65,19 @@ def list_models(as_json: Json = False) -> None:
         print(json.dumps({"folder": str(shelf.root), "models": rows}))
         return
     table = Table(show_edge=False)
-    for title in ("name", "what", "for", "here", "MB", "licence"):
-        # A name that is cut in two cannot be copied.
-        table.add_column(title, no_wrap=title in ("name", "licence"))
+    # A name that is cut in two cannot be copied.
+    table.add_column("name", no_wrap=True)
+    table.add_column("model")
     for row in rows:
         size = row["bytes"]
-        table.add_row(
-            str(row["name"]),
-            str(row["title"]),
+        facts = (
             str(row["for"]).replace("_", " "),
-            str(row["state"]),
-            f"{size / _MEBI:.0f}" if isinstance(size, int) and size else "?",
+            {"-": "not here"}.get(str(row["state"]), str(row["state"])),
+            *([f"{size / _MEBI:.1f} MB"] if isinstance(size, int) and size else []),
             str(row["licence"]),
         )
+        title = escape(str(row["title"]))
+        table.add_row(str(row["name"]), f"{title}\n[dim]{escape(', '.join(facts))}[/dim]")
     out.print(table)
     out.print(f"The shelf: {shelf.root}", soft_wrap=True, highlight=False, markup=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -103,27 +103,46 @@ def explain(
 def _engines(policy: Policy, engines: Engines) -> Iterator[tuple[str, str, str]]:
     """What each stage would use, and why that cannot work."""
     scale = min(max(policy.upscale.max_scale, 2), 4)
-    asked = [
-        ("detext, detector", policy.detext.detector, engines.text_detector),
-        ("detext, eraser", policy.detext.eraser, engines.eraser),
-        ("inpaint, fill", policy.inpaint.fill, engines.filler),
+    detext, fill, large = policy.detext, policy.inpaint, policy.upscale
+    asked: list[tuple[str, str, Callable[[str], Any], str | None]] = [
+        ("detext, detector", detext.detector, engines.text_detector, detext.fallback),
+        ("detext, eraser", detext.eraser, engines.eraser, None),
+        ("inpaint, fill", fill.fill, engines.filler, fill.fallback),
         *(
             (
                 f"inpaint, {' or '.join(rule.labels) or 'objects'} ({rule.action})",
                 rule.detector,
                 engines.object_detector,
+                None,
             )
-            for rule in policy.inpaint.objects
+            for rule in fill.objects
         ),
-        ("upscale, engine", policy.upscale.engine, lambda name: engines.upscaler(name, scale)),
     ]
-    for what, name, find in asked:
-        part = what.partition(",")[0]
+    if large.max_scale > 1:
+        names = {"engine": large.engine}
+        if large.mode == "creative" and large.creative_engine is not None:
+            names["creative engine"] = large.creative_engine
+        asked += [
+            (f"upscale, {role}", name, lambda name: engines.upscaler(name, scale), large.fallback)
+            for role, name in names.items()
+        ]
+    asked.append(
+        ("upscale, sharpener", large.sharpener, lambda name: engines.upscaler(name, 1), None)
+    )
+    if large.denoise_above is not None:
+        asked.append(
+            (
+                "upscale, denoiser",
+                large.denoiser,
+                lambda name: engines.denoiser(name, 1),
+                large.denoiser_fallback,
+            )
+        )
+    for what, name, find, fallback in asked:
         try:
             find(name)
             yield what, name, ""
         except EngineUnavailable as error:
-            fallback = getattr(getattr(policy, part), "fallback", None)
             instead = f"; '{fallback}' is used instead" if fallback else "; a person decides"
             yield what, name, f"{error.what}{instead}"
 

@@ -36,7 +36,10 @@ def test_all_models_are_listed_with_licence_and_state(home: Home) -> None:
     assert rows["lama"]["licence"] == "Apache-2.0"
     shown = run("models", "list")
     assert shown.exit_code == 0
-    assert str(home.models) in shown.stdout
+    assert str(home.models) in shown.stdout.replace("\n", "")
+    # A person reads it in one line of a terminal.
+    assert "LaMa, large mask inpainting with Fourier convolutions" in shown.stdout
+    assert "filler, here, " in shown.stdout
 
 
 @pytest.fixture

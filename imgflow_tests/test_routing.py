@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from samples import FakeFiller, encoded, painted, photo
 
 from imgflow.calibration import Calibration, load_calibration, prices_of, save_calibration
 from imgflow.chain import Line, rescue, unmade
 from imgflow.engines.registry import Engines
+from imgflow.engines.spec import EngineSpec
 from imgflow.errors import EngineUnavailable, ImgflowError
 from imgflow.home import Home
 from imgflow.lineage.record import Record, Verdict, Version
@@ -221,6 +223,62 @@ def test_the_fallback_that_is_named_is_used_and_recorded(
     assert (found.version, found.why) == (Version.INPAINTED, "changed")
 
 
+class BrokenDenoiser:
+    """Its weights turn out to be wrong when it first works."""
+
+    spec = EngineSpec(name="cleaner", kind="upscaler", model_id="fake-1", licence="MIT")
+
+    def enlarge(self, tile: Any) -> Any:
+        raise EngineUnavailable("weights_unfit", "the weights cannot be used", hint="Fetch them")
+
+
+@pytest.mark.parametrize("fallback", [None, "nlmeans"])
+@pytest.mark.parametrize("kind", ["missing", "broken"])
+def test_a_denoiser_has_a_fallback_of_its_own(
+    make_line: Callable[..., Line],
+    drop: Callable[..., ImageKey],
+    engines: Engines,
+    kind: str,
+    fallback: str | None,
+) -> None:
+    if kind == "broken":
+        engines.register_denoiser("cleaner", lambda _: BrokenDenoiser())
+    calm = photo("coffee", 64)
+    noisy = np.clip(calm + np.random.default_rng(0).normal(0, 25, calm.shape), 0, 255)
+    key = drop("a.png", encoded(noisy.astype(np.uint8)))
+    settings = {
+        "denoiser": "cleaner", "denoiser_fallback": fallback, "fallback": "nothing-of-the-kind",
+        "max_scale": 1, "gates": {"psnr": 0, "ssim": -1, "haarpsi": 0},
+    }  # fmt: skip
+    passage = rescue(key, make_line(upscale=settings))
+    record = next(s.record for s in passage.steps if s.record.version is Version.UPSCALED)
+    if fallback is None:
+        assert record.verdict is Verdict.NEEDS_REVIEW
+        assert record.reason is not None
+        assert record.reason.hint
+        return
+    (operation,) = record.operations
+    assert operation.engine is not None
+    assert (operation.name, operation.engine.name) == ("denoise", "nlmeans")
+    assert record.notes[0].startswith("the fallback was used: ")
+
+
+def test_a_creative_engine_falls_back_to_a_conservative_one(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey]
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)))
+    settings = {
+        "mode": "creative", "creative_engine": "dreams", "fallback": "lanczos",
+        "min_long_side": 100, "gates": {"edge_fidelity": 0, "artifact_rate": 1, "psnr": 0},
+    }  # fmt: skip
+    passage = rescue(key, make_line(upscale=settings))
+    record = next(s.record for s in passage.steps if s.record.version is Version.UPSCALED)
+    (operation,) = record.operations
+    assert operation.engine is not None
+    assert operation.engine.name == "lanczos"
+    assert operation.parameters["mode"] == "conservative"
+
+
 # -- explained --------------------------------------------------------------------------
 
 
@@ -249,4 +307,5 @@ def test_every_line_of_the_choice_is_told(home: Home, engines: Engines) -> None:
     assert "inpaint, fill: 'lama', but" in text
     assert "'telea' is used instead" in text
     assert "upscale, engine: 'sr' is ready" in text
+    assert "upscale, denoiser: 'nlmeans' is ready" in text
     assert json.loads(json.dumps(found.as_dict()))["routes"][0]["applies"] is True

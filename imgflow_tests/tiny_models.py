@@ -60,6 +60,26 @@ def compact(path: Path, scale: int = 2, *, features: int = 8, seed: int = 0) -> 
     return path
 
 
+def lama(path: Path) -> Path:
+    """LaMa as it is, in half precision: spandrel knows it in one size only."""
+    from safetensors.torch import save_file
+    from spandrel.architectures.LaMa.__arch.LaMa import LaMa
+
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        shapes = LaMa(in_nc=4, out_nc=3).state_dict()
+    state = {}
+    for key, value in shapes.items():
+        if not value.is_floating_point():
+            state[key] = torch.zeros(value.shape, dtype=value.dtype)
+        elif value.dim() == 1:  # of normalisations: 1 changes nothing
+            state[key] = torch.ones(value.shape, dtype=torch.float16)
+        else:
+            state[key] = (torch.rand(value.shape) - 0.5).mul_(0.02).half()
+    save_file(state, str(path))
+    return path
+
+
 class PlainFill(torch.nn.Module):
     """Fills with the mean of what is known: what LaMa's interface is, in one line."""
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.compute import module_bytes, on_card_or_processor
-from imgflow.engines.held import Bench, Held
+from imgflow.engines.held import Bench, Held, spec_of
 from imgflow.engines.shelf.shelf import Weights
-from imgflow.engines.spec import EngineSpec, Proposal
+from imgflow.engines.spec import Proposal
 from imgflow.engines.torchfile import first_line, read_state, require_finite, unfit
 from imgflow.policy.engines import ModelEngine
 
@@ -54,12 +54,10 @@ class TorchvisionDetector:
     """Proposes things of the classes that the network knows: masks, or boxes where it has none."""
 
     def __init__(self, name: str, weights: Weights, settings: ModelEngine, bench: Bench) -> None:
-        self.spec = EngineSpec(
-            name=name,
-            kind="object_detector",
-            model_id=f"{weights.name}-{weights.card.architecture}",
-            licence=weights.card.licence,
-            weights_sha256=weights.sha256,
+        self.spec = spec_of(
+            name,
+            "object_detector",
+            weights,
             parameters=(
                 ("min_score", settings.min_score),
                 ("side", settings.side),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgflow.engines.compute import Compute, ModelCache
 from imgflow.engines.shelf.shelf import Weights
+from imgflow.engines.spec import EngineSpec, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,24 @@ class Bench:
     @cached_property
     def cache(self) -> ModelCache:
         return ModelCache(self.compute.budget(self.compute.torch_device()))
+
+
+def spec_of(
+    name: str, kind: Kind, weights: Weights, *, variant: str = "", **fields: Any
+) -> EngineSpec:
+    """What an engine says of itself, as far as its model's card and files tell.
+
+    variant: what is appended to the model's id. fields: the rest of the spec.
+    """
+    card = weights.card
+    return EngineSpec(
+        name=name,
+        kind=kind,
+        model_id=f"{weights.name}-{card.architecture or card.loader}{variant}",
+        licence=card.licence,
+        weights_sha256=weights.sha256,
+        **fields,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Outside:
         if found != task:
             raise EngineUnavailable(
                 "engine_of_other_kind",
-                f"the engine '{name}' is a {_words(found)}, and a {_words(task)} is needed",
+                f"the engine '{name}' is {_a(found)}, and {_a(task)} is needed",
                 hint=f"Engines for that: {', '.join(self.names(task)) or 'none'}",
             )
         match settings:
@@ -128,13 +128,13 @@ class Outside:
 
                 return SpandrelUpscaler(name, weights, scale, self.bench)
             case "spandrel", "filler":
-                from imgflow.engines.spandrel_models import SpandrelFill
+                from imgflow.engines.spandrel_models import spandrel_fill
 
-                return SpandrelFill(name, weights, self.bench)
+                return spandrel_fill(name, weights, self.bench)
             case "torchscript", "filler":
-                from imgflow.engines.torchscript import TorchScriptFill
+                from imgflow.engines.torchscript import torchscript_fill
 
-                return TorchScriptFill(name, weights, self.bench)
+                return torchscript_fill(name, weights, self.bench)
             case "diffusers", "filler":
                 from imgflow.engines.pipelines import DiffusersFill
 
@@ -156,7 +156,7 @@ class Outside:
 
                 return TorchvisionDetector(name, weights, settings, self.bench)
         raise EngineUnavailable(
-            "engine_of_other_kind", f"the model '{settings.model}' is no {_words(task)}"
+            "engine_of_other_kind", f"the model '{settings.model}' is not {_a(task)}"
         )
 
     def _logo(self, name: str, settings: LogoEngine) -> Any:
@@ -247,5 +247,6 @@ def _remote(name: str, settings: RemoteEngine, scale: int) -> Any:
             return remote.RemoteGenerator(name, settings)
 
 
-def _words(task: str) -> str:
-    return task.replace("_", " ")
+def _a(task: str) -> str:
+    article = "an" if task[0] in "ou" else "a"
+    return f"{article} {task.replace('_', ' ')}"

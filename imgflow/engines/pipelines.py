@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.account import account
 from imgflow.engines.compute import module_bytes, on_card_or_processor
-from imgflow.engines.held import Bench, Held
+from imgflow.engines.held import Bench, Held, spec_of
 from imgflow.engines.shelf.shelf import Weights
 from imgflow.engines.spec import EngineSpec
 from imgflow.engines.torchfile import first_line, unfit
@@ -83,13 +83,11 @@ class _Pipeline:
         self._held = Held(bench, weights, self._load, _measure, factor=2.0)
 
     def spec(self, name: str, **fields: Any) -> EngineSpec:
-        card, settings = self.weights.card, self.settings
-        return EngineSpec(
-            name=name,
-            kind=self.task,
-            model_id=f"{self.weights.name}-{card.architecture or 'diffusers'}",
-            licence=card.licence,
-            weights_sha256=self.weights.sha256,
+        settings = self.settings
+        return spec_of(
+            name,
+            self.task,
+            self.weights,
             seeded=True,
             prompted=True,
             parameters=parameters(
@@ -160,7 +158,6 @@ class _Pipeline:
             raise unfit(folder / INDEX, f"{name} is a {task}, not a {self.task}")
         import diffusers
         import torch
-        from diffusers.utils import logging
 
         dtype = self.bench.compute.dtype(device, half=True, bfloat16=True)
         index = json.loads((folder / INDEX).read_bytes())
@@ -168,7 +165,7 @@ class _Pipeline:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                logging.set_verbosity_error()
+                _be_quiet()
                 pipeline = getattr(diffusers, name).from_pretrained(
                     str(folder),
                     local_files_only=True,
@@ -292,6 +289,16 @@ class DiffusersGenerator:
 def parameters(**given: Any) -> tuple[tuple[str, Any], ...]:
     """What of an engine's settings decides its output, for its spec; empty ones are left out."""
     return tuple((name, value) for name, value in given.items() if value not in (None, ""))
+
+
+def _be_quiet() -> None:
+    """No bars and no advice of the libraries in the middle of ours."""
+    from diffusers.utils import logging as of_pipelines
+    from transformers.utils import logging as of_parts
+
+    for each in (of_pipelines, of_parts):
+        each.set_verbosity_error()
+        each.disable_progress_bar()
 
 
 def _working_size(height: int, width: int, side: int) -> tuple[int, int]:

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from imgflow.engines.account import account
 from imgflow.engines.compute import module_bytes, on_card_or_processor
-from imgflow.engines.held import Bench, Held
+from imgflow.engines.held import Bench, Held, spec_of
+from imgflow.engines.network_fill import NetworkFill
 from imgflow.engines.shelf.shelf import Weights
-from imgflow.engines.spec import EngineSpec
 from imgflow.engines.torchfile import first_line, read_state, require_finite, unfit
 from imgflow.errors import EngineUnavailable
-from imgflow.imaging.colour import data_range
 from imgflow.imaging.tiling import MIN_CORE
 
 if TYPE_CHECKING:
@@ -58,12 +57,11 @@ class SpandrelUpscaler:
     def __init__(self, name: str, weights: Weights, scale: int, bench: Bench) -> None:
         native = weights.card.scale
         passes = _passes(name, native, scale)
-        self.spec = EngineSpec(
-            name=name,
-            kind="upscaler",
-            model_id=f"{weights.name}-{weights.card.architecture or 'spandrel'}-x{scale}",
-            licence=weights.card.licence,
-            weights_sha256=weights.sha256,
+        self.spec = spec_of(
+            name,
+            "upscaler",
+            weights,
+            variant=f"-x{scale}",
             scale=scale,
             receptive=math.ceil(
                 sum(weights.card.receptive / native**each for each in range(passes))
@@ -114,68 +112,18 @@ class SpandrelUpscaler:
         return network.to(device, dtype)
 
 
-class SpandrelFill:
-    """An inpainting network: LaMa, or what is like it. It sees a hole with its surroundings."""
+def spandrel_fill(name: str, weights: Weights, bench: Bench) -> NetworkFill:
+    """An inpainting network: LaMa, or what is like it."""
 
-    def __init__(self, name: str, weights: Weights, bench: Bench) -> None:
-        self.spec = EngineSpec(
-            name=name,
-            kind="filler",
-            model_id=f"{weights.name}-{weights.card.architecture or 'spandrel'}",
-            licence=weights.card.licence,
-            weights_sha256=weights.sha256,
-            tiling="crop",
-            dtypes=("uint8", "uint16"),
-        )
-        self._weights, self._bench = weights, bench
-        self._held = Held(bench, weights, self._load, _measure)
-
-    def fill(
-        self,
-        pixels: NDArray[np.generic],
-        mask: NDArray[np.uint8],
-        *,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        seed: int | None = None,
-    ) -> NDArray[np.generic]:
-        return on_card_or_processor(
-            self._bench.compute,
-            lambda device: self._fill(pixels, mask, device),
-            smaller_helps=False,
-        )
-
-    def _fill(
-        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], device: torch.device
-    ) -> NDArray[np.generic]:
-        network = self._held.on(device)
-        account().dtype = "float32"
-        return fill_with(network, pixels, mask, device)
-
-    def _load(self, device: torch.device) -> Any:
-        network = load_network(self._weights.file)
+    def load(device: torch.device) -> Any:
+        network = load_network(weights.file)
         if getattr(network, "purpose", "") != "Inpainting" or network.input_channels != 3:
             kind = getattr(network, "purpose", "something else")
-            raise unfit(self._weights.file, f"they are of a network for {kind}, not for filling")
+            raise unfit(weights.file, f"they are of a network for {kind}, not for filling")
         # Fourier convolutions lose what they are for in half precision.
         return network.to(device)
 
-
-def fill_with(
-    network: Any, pixels: NDArray[np.generic], mask: NDArray[np.uint8], device: torch.device
-) -> NDArray[np.generic]:
-    """(H, W, 3) of a network that maps a photo and a mask, both 0..1, to a photo."""
-    import torch
-
-    top = data_range(pixels.dtype)
-    shares = pixels.astype(np.float32) / np.float32(top)
-    photo = torch.from_numpy(shares).permute(2, 0, 1)[None].to(device)
-    hole = torch.from_numpy((mask > 0).astype(np.float32))[None, None].to(device)
-    with torch.inference_mode():
-        filled = network(photo, hole)[0].permute(1, 2, 0).float().cpu().numpy()
-    if not np.isfinite(filled).all():
-        raise ValueError("the fill returned NaN or infinity")
-    return np.rint(np.clip(filled, 0, 1) * top).astype(pixels.dtype)
+    return NetworkFill(name, weights, bench, load, _measure)
 
 
 def _once(network: Any, tile: NDArray[np.float32]) -> NDArray[np.float32]:

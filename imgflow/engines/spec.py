@@ -15,21 +15,26 @@ Character = Literal["clean", "photo"]
 """Of a photo that is to be enlarged: sharp and clean; or squeezed by JPEG, soft or noisy."""
 
 
+_OVERRULED = ("seed", "prompt", "negative_prompt")
+
+Kind = Literal[
+    "text_detector",
+    "text_judge",
+    "object_detector",
+    "eraser",
+    "filler",
+    "upscaler",
+    "generator",
+]
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """An engine's identity and needs, as data: callers ask it, and never test for a name."""
 
     name: str
     """What the policy calls it."""
-    kind: Literal[
-        "text_detector",
-        "text_judge",
-        "object_detector",
-        "eraser",
-        "filler",
-        "upscaler",
-        "generator",
-    ]
+    kind: Kind
     model_id: str
     """The method or model, with its version."""
     licence: str
@@ -59,6 +64,11 @@ class EngineSpec:
             weights_sha256=self.weights_sha256,
             licence=self.licence,
         )
+
+    def own_parameters(self) -> dict[str, Any]:
+        """Its parameters, for a record: without those that a photo may overrule, which are
+        recorded as they were in the end."""
+        return {name: value for name, value in self.parameters if name not in _OVERRULED}
 
     @property
     def code_version(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import cv2
@@ -13,7 +15,7 @@ from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from imgflow.errors import BadMask, BadPhoto
-from imgflow.imaging.colour import flatten, luma, to_uint8
+from imgflow.imaging.colour import bands, flatten, luma, to_uint8
 from imgflow.imaging.decode import DEFAULT_LIMITS, DecodeLimits, decode
 from imgflow.imaging.photo import Rights
 
@@ -31,6 +33,9 @@ _FAST_PNG = [
     cv2.IMWRITE_PNG_FILTER_UP,
 ]
 
+# Bytes of pixels from which on no copy is made.
+_LARGE = 64 << 20
+
 _FULL_CHROMA_QUALITY = 90
 """From this quality on colour is stored as sharply as brightness (4:4:4)."""
 
@@ -42,20 +47,39 @@ _INCH = 2
 def encode_lossless(pixels: NDArray[Any]) -> bytes:
     """PNG of (H, W), (H, W, 3) or (H, W, 4) pixels, uint8 or uint16: same pixels, same bytes.
 
-    Raises ValueError for any other shape or type.
+    No other thread may read large pixels meanwhile: they are put into the encoder's order and
+    back. Raises ValueError for any other shape or type.
     """
     if pixels.dtype not in (np.uint8, np.uint16) or not pixels.size:
         raise ValueError(f"cannot store {pixels.dtype} pixels of shape {pixels.shape}")
-    if pixels.ndim == 2:
-        ordered = pixels
-    elif pixels.ndim == 3 and pixels.shape[2] == 3:
-        ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    elif pixels.ndim == 3 and pixels.shape[2] == 4:
-        ordered = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA)
-    else:
+    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
         raise ValueError(f"cannot store {pixels.dtype} pixels of shape {pixels.shape}")
-    _, encoded = cv2.imencode(".png", ordered, _FAST_PNG)
+    with _in_opencv_order(pixels) as ordered:
+        _, encoded = cv2.imencode(".png", ordered, _FAST_PNG)
     return encoded.tobytes()
+
+
+@contextmanager
+def _in_opencv_order(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Blue first. What is so large that a copy could be one too many is turned round in its own
+    memory, and back at the end."""
+    if pixels.ndim == 2:
+        yield pixels
+        return
+    code = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    if pixels.nbytes < _LARGE or not (pixels.flags.c_contiguous and pixels.flags.writeable):
+        yield cv2.cvtColor(pixels, code)
+        return
+    _turn_round(pixels, code)
+    try:
+        yield pixels
+    finally:
+        _turn_round(pixels, code)
+
+
+def _turn_round(pixels: NDArray[Any], code: int) -> None:
+    for rows in bands(len(pixels)):
+        pixels[rows] = cv2.cvtColor(pixels[rows], code)
 
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:

@@ -23,7 +23,8 @@ def laplacian_pyramid(image: Image, levels: int) -> list[Image]:
     pyramid = []
     for _ in range(levels):
         smaller = _reduce(image)
-        pyramid.append(image - _expand(smaller))
+        larger = _expand(smaller)
+        pyramid.append(np.subtract(image, larger, out=larger))
         image = smaller
     return [*pyramid, image.copy()]
 
@@ -32,7 +33,8 @@ def collapse(pyramid: list[Image]) -> Image:
     """The image that `laplacian_pyramid` took apart."""
     image = pyramid[-1]
     for band in reversed(pyramid[:-1]):
-        image = _expand(image) + band
+        image = _expand(image)
+        image += band
     return image
 
 

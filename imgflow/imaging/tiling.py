@@ -23,7 +23,7 @@ q = 2**L, R = receptive * s rounded up to a multiple of q, and H = halo * s a mu
 4. Outside the photo the weight is one, but an expansion from level l spreads 2 * (2**l - 1)
    pixels, so wrong coefficients there reach R + 3q - 2 < H: not into the photo.
 5. By 3 and 4 a contribution ends less than 3q outside its core: it lies inside its window, and
-   the strip that is being summed needs a margin of just 3q rows.
+   only what lies nearer than 3q to a border between cores has to wait for the next tile.
 
 Hence halo * s >= receptive * s + 3 * 2**levels, both aligned to 2**levels.
 """
@@ -190,7 +190,8 @@ def run_tiled(
         to their full range; float32 is left as the engine made it.
 
     Returns (H * scale, W * scale, C) and the plan that was used: when memory runs out, tiles are
-    halved and the photo is begun again. Beside input and output it holds one strip of tiles.
+    halved and the photo is begun again. Beside input and output it holds one tile, and the
+    borders that are still being blended.
 
     Raises MemoryError or torch.OutOfMemoryError when even the smallest tile does not fit, and
     ValueError when the plan is for another size or the engine returns something unusable.
@@ -239,28 +240,29 @@ def seam_score(result: NDArray[Any], reference: NDArray[Any], plan: TilePlan) ->
 
 
 def _run(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDArray[Any]) -> None:
-    """Fill `result`, keeping the rows that later tiles still add to in a strip of float32."""
-    scale, margin = plan.scale, plan.margin
-    edges = plan.row_edges()
+    """Fill `result`, keeping in float32 only what later tiles still add to: of the tiles above
+    and of the tile before, the rows and columns that they share with the next."""
     if plan.whole:
         # A single tile has nothing to be blended with; the blending would cost more than many
         # an engine.
         _run_whole(pixels, engine, plan, result)
         return
-    tallest = max(bottom - top for top, bottom in pairwise(edges))
-    strip = np.zeros((tallest * scale + 2 * margin, *result.shape[1:]), np.float32)
-    first = -margin  # output row that the strip begins at
-    for (_, bottom), tiles in groupby(plan.tiles(), key=lambda tile: (tile.top, tile.bottom)):
+    above = np.empty((0, *result.shape[1:]), np.float32)
+    for (top, bottom), tiles in groupby(plan.tiles(), key=lambda tile: (tile.top, tile.bottom)):
+        rows = _Side(top, bottom, plan.height, plan)
+        below = np.empty((rows.end - rows.done, *result.shape[1:]), np.float32)
+        before = np.empty((rows.end - rows.begin, 0, result.shape[2]), np.float32)
         for tile in tiles:
-            _add_tile(strip, first, pixels, engine, plan, tile)
-        finished = result.shape[0] if bottom == plan.height else bottom * scale - margin
-        begin = max(first, 0)
-        if finished > begin:
-            _write(strip[begin - first : finished - first], result[begin:finished])
-        done = finished - first
-        strip[:-done] = strip[done:]
-        strip[-done:] = 0
-        first = finished
+            columns = _Side(tile.left, tile.right, plan.width, plan)
+            share = _share(pixels, engine, plan, rows, columns)
+            known = before.shape[1]  # these columns hold what the tiles above gave already
+            share[:, :known] += before
+            share[: len(above), known:] += above[:, columns.begin + known : columns.end]
+            finished = share[: rows.done - rows.begin, : columns.done - columns.begin]
+            _write(finished, result[rows.begin : rows.done, columns.begin : columns.done])
+            below[:, columns.begin : columns.done] = share[len(finished) :, : finished.shape[1]]
+            before = share[:, finished.shape[1] :].copy()
+        above = below
 
 
 def _run_whole(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDArray[Any]) -> None:
@@ -272,42 +274,39 @@ def _run_whole(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDA
     _write(output[begin : begin + height, begin : begin + width], result)
 
 
-def _add_tile(
-    strip: NDArray[np.float32],
-    first: int,
-    pixels: NDArray[Any],
-    engine: Engine,
-    plan: TilePlan,
-    tile: Tile,
-) -> None:
-    scale, margin = plan.scale, plan.margin
-    rows = _Side(tile.top, tile.bottom, plan.height, plan)
-    columns = _Side(tile.left, tile.right, plan.width, plan)
+def _share(
+    pixels: NDArray[Any], engine: Engine, plan: TilePlan, rows: _Side, columns: _Side
+) -> NDArray[np.float32]:
+    """What a tile contributes to the output rows and columns that it reaches."""
     window = _to_float(pixels[np.ix_(rows.reflected, columns.reflected)])
     share = pyramid.weighted(
-        _checked(engine(window), window.shape, scale), rows.weights, columns.weights
+        _checked(engine(window), window.shape, plan.scale), rows.weights, columns.weights
     )
-    # Output rows and columns that the contribution can reach, cut to the photo's width and to
-    # the strip's height; rows outside the photo are in the strip and never written.
-    top, bottom = tile.top * scale - margin, tile.bottom * scale + margin
-    left = max(tile.left * scale - margin, 0)
-    right = min(tile.right * scale + margin, plan.width * scale)
-    strip[top - first : bottom - first, left:right] += share[
-        top - rows.origin : bottom - rows.origin, left - columns.origin : right - columns.origin
+    return share[
+        rows.begin - rows.origin : rows.end - rows.origin,
+        columns.begin - columns.origin : columns.end - columns.origin,
     ]
 
 
 class _Side:
-    """One direction of a tile's window: which input it reads, and its weights."""
+    """One direction of a tile: which input it reads, its weights, and the output that it reaches.
+
+    begin, end: output that it contributes to, cut to the photo. done: where the next tile begins
+    to contribute, so that nothing is added to what lies before.
+    """
 
     def __init__(self, start: int, stop: int, size: int, plan: TilePlan) -> None:
-        self.origin = (start - plan.halo) * plan.scale
+        scale, margin = plan.scale, plan.margin
+        self.origin = (start - plan.halo) * scale
+        self.begin = max(start * scale - margin, 0)
+        self.end = min(stop * scale + margin, size * scale)
+        self.done = size * scale if stop == size else max(stop * scale - margin, 0)
         self.reflected = _read(start, stop, size, plan)
         length = len(self.reflected)
         owned_from = 0 if start == 0 else plan.halo
         owned_to = length if stop == size else plan.halo + stop - start
         self.weights = pyramid.indicator_pyramid(
-            owned_from * plan.scale, owned_to * plan.scale, length * plan.scale, plan.levels
+            owned_from * scale, owned_to * scale, length * scale, plan.levels
         )
 
 

@@ -262,10 +262,15 @@ class UpscaleSettings(Settings):
         description="enlarging engines that are better, best first: used where the budget allows",
     )
     fallback: Line | None = Field(
-        None, description="enlarging engine where that one is not available"
+        None,
+        description="enlarging engine where engine or creative_engine is not available; null: a "
+        "person decides",
     )
     sharpener: Line = Field("unsharp", description="engine for soft photos, at their own size")
     denoiser: Line = Field("nlmeans", description="engine for noisy photos, at their own size")
+    denoiser_fallback: Line | None = Field(
+        None, description="denoiser where that one is not available; null: a person decides"
+    )
     mode: Literal["conservative", "creative"] = Field(
         "conservative",
         description="conservative: nothing is invented; creative: creative_engine enlarges",
@@ -681,15 +686,16 @@ class Policy(Settings):
             )
         return Routed(policy, tuple(route.name for route in applied))
 
-    def on_fallback(self, part: str) -> Policy | None:
-        """The policy with the fallback engine of a part (detext, inpaint, upscale) in its engine's
-        place; None if the part names none."""
+    def on_fallback(self, part: str, role: str = "") -> Policy | None:
+        """The policy with a fallback engine of a part (detext, inpaint, upscale) in its engine's
+        place; None if the part names none. role: `denoiser` for that of upscale."""
         settings = getattr(self, part)
-        fallback = getattr(settings, "fallback", None)
+        named = f"{role}_fallback" if role else "fallback"
+        fallback = getattr(settings, named, None)
         if fallback is None:
             return None
-        changes: dict[str, Any] = {_REPLACED_BY_FALLBACK[part]: fallback, "fallback": None}
-        if part == "upscale":
+        changes: dict[str, Any] = {role or _REPLACED_BY_FALLBACK[part]: fallback, named: None}
+        if part == "upscale" and not role:
             changes["mode"] = "conservative"
         return self.model_copy(update={part: settings.model_copy(update=changes)})
 

@@ -114,7 +114,8 @@ def _filled(before: NDArray[Any], region: _Region, everything: Mask, job: Job) -
         seconds = time.perf_counter() - started
         filling = Filling(before, region.mask, fill)
         gates = repair_gates(before, pixels, region.mask, everything, filling, settings.gates)
-    parameters = {"context": fill.context, "feather": fill.feather, **dict(engine.spec.parameters)}
+    own = engine.spec.own_parameters()
+    parameters = {"context": fill.context, "feather": fill.feather, **own}
     if region.what:
         parameters["object"] = region.what
     if hint:

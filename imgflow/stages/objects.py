@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from imgflow.engines.spec import Proposal
+from imgflow.engines.spec import ObjectDetector, Proposal
+from imgflow.imaging.encode import decode_mask, encode_mask
 from imgflow.imaging.masks import Mask, dilate, mask_box
 from imgflow.policy.policy import ObjectRule
 from imgflow.stages.stage import Job, Picture
@@ -45,12 +49,32 @@ def unwanted_objects(picture: Picture, job: Job) -> Unwanted:
     fill: list[Thing] = []
     ask: list[Thing] = []
     for rule in job.policy.inpaint.objects:
-        proposals = job.engines.object_detector(rule.detector).propose(picture.view)
+        proposals = find_things(picture, job, job.engines.object_detector(rule.detector))
         for each in _of_rule(proposals, rule):
             thing = Thing(each.label, each.confidence, dilate(each.mask, rule.grow), rule)
             asks = rule.action == "ask" or thing.share > rule.max_area
             (ask if asks else fill).append(thing)
     return Unwanted(tuple(_merged(fill)), tuple(ask))
+
+
+def find_things(picture: Picture, job: Job, detector: ObjectDetector) -> list[Proposal]:
+    """All that a detector proposes in a picture. Kept by input and detector, its parameters
+    included: looked for only once."""
+    identity = f"{picture.ref.sha256}|{detector.spec.code_version}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    cached = job.store.get_cached("objects", digest)
+    if cached is not None:
+        return [
+            Proposal(label, confidence, decode_mask(base64.b64decode(mask)))
+            for label, confidence, mask in json.loads(cached)
+        ]
+    found = detector.propose(picture.view)
+    kept = [
+        (each.label, each.confidence, base64.b64encode(encode_mask(each.mask)).decode())
+        for each in found
+    ]
+    job.store.put_cached("objects", digest, json.dumps(kept).encode())
+    return found
 
 
 def _of_rule(proposals: Sequence[Proposal], rule: ObjectRule) -> list[Proposal]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from imgflow.engines import lpips
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import Character, Computing, EngineSpec, Upscaler
+from imgflow.errors import EngineUnavailable
 from imgflow.imaging import blind
 from imgflow.imaging.colour import bands, data_range
 from imgflow.imaging.enlarged import artifact_rate, edge_fidelity
@@ -61,7 +63,20 @@ def upscale(picture: Picture, job: Job) -> Outcome:
             **measures,
         )
 
-    requester = job.requester if asked else "policy"
+    with _as(_ROLES.get(decision.action, "")):
+        return _worked(picture, job, decision, measured, measures)
+
+
+def _worked(
+    picture: Picture,
+    job: Job,
+    decision: Decision,
+    measured: blind.BlindMeasures,
+    measures: dict[str, float],
+) -> Outcome:
+    """A decision carried out, and judged."""
+    settings, size = job.policy.upscale, Size(*picture.pixels.shape[:2])
+    requester = job.requester if _asked(job) else "policy"
     work = _work(decision, measured, job)
     operations: list[Operation] = []
     source = picture.pixels
@@ -114,6 +129,20 @@ def tile_plan(height: int, width: int, engine: EngineSpec, tile: int) -> TilePla
     return whole if seen <= _AT_ONCE else tiles
 
 
+# Actions that are not the enlarging engine's, and whose they are.
+_ROLES = {"denoise": "denoiser", "sharpen": "sharpener"}
+
+
+@contextmanager
+def _as(role: str) -> Iterator[None]:
+    """Says which of the stage's engines is meant, where one is not available."""
+    try:
+        yield
+    except EngineUnavailable as error:
+        error.role = role
+        raise
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """The engine that carries out a decision, as tiles are given to it, and its parameters."""
@@ -145,7 +174,7 @@ def _work(decision: Decision, measured: blind.BlindMeasures, job: Job) -> _Work:
         "character": decision.character,
         "mode": decision.mode,
         "looks": settings.looks,
-        **dict(engine.spec.parameters),
+        **engine.spec.own_parameters(),
     }
     once = with_alpha(engine)
     return _Work(engine, lambda tile: mean_of_looks(once, tile, settings.looks), parameters)
@@ -337,9 +366,11 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
         engines.upscaler(name, scale, character).spec
         for name, scale, character in product(names, SCALES, characters)
     ]
-    specs.append(engines.upscaler(settings.sharpener, 1).spec)
+    with _as("sharpener"):
+        specs.append(engines.upscaler(settings.sharpener, 1).spec)
     if settings.denoise_above is not None:
-        specs.append(engines.denoiser(settings.denoiser, 1).spec)
+        with _as("denoiser"):
+            specs.append(engines.denoiser(settings.denoiser, 1).spec)
     # Most engines are the same for both characters.
     return list({spec.code_version: spec for spec in specs}.values())
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 from samples import photo
-from tiny_models import bench, compact, folder_of, on_shelf, torchscript
+from tiny_models import bench, compact, folder_of, lama, on_shelf, torchscript
 
 from imgflow.engines.compute import Compute
 from imgflow.engines.inspect import inspect_model
 from imgflow.engines.outside import Outside
 from imgflow.engines.registry import Engines
 from imgflow.engines.shelf.shelf import Shelf
-from imgflow.engines.spandrel_models import SpandrelFill, SpandrelUpscaler
-from imgflow.engines.torchscript import TorchScriptFill
+from imgflow.engines.spandrel_models import SpandrelUpscaler, spandrel_fill
+from imgflow.engines.torchscript import torchscript_fill
 from imgflow.errors import EngineUnavailable
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.policy.engines import EngineSettings, JoinedEngine, ModelEngine
@@ -146,7 +146,7 @@ def test_a_network_of_another_scale_or_purpose_is_refused(tmp_path: Path) -> Non
     wrong_task = on_shelf(tmp_path, "net", task="filler", loader="spandrel")
     pixels = photo("coffee", 40)
     with pytest.raises(EngineUnavailable, match="not for filling"):
-        SpandrelFill("net", wrong_task.weights("net"), bench()).fill(pixels, hole(pixels))
+        spandrel_fill("net", wrong_task.weights("net"), bench()).fill(pixels, hole(pixels))
 
 
 def hole(pixels: Any) -> Any:
@@ -159,7 +159,7 @@ def hole(pixels: Any) -> Any:
 def test_a_fill_as_torchscript(tmp_path: Path, dtype: Any) -> None:
     torchscript(folder_of(tmp_path, "lama2") / "lama2.pt")
     shelf = on_shelf(tmp_path, "lama2", task="filler", loader="torchscript")
-    engine = TorchScriptFill("lama2", shelf.weights("lama2"), bench())
+    engine = torchscript_fill("lama2", shelf.weights("lama2"), bench())
     pixels = photo("coffee", 43).astype(dtype) * (257 if dtype == np.uint16 else 1)
     mask = hole(pixels)
     filled = engine.fill(pixels, mask)
@@ -167,6 +167,21 @@ def test_a_fill_as_torchscript(tmp_path: Path, dtype: Any) -> None:
     assert filled.dtype == dtype
     assert (filled[mask > 0] == filled[mask > 0][0]).all()
     np.testing.assert_array_equal(filled[mask == 0], pixels[mask == 0])
+
+
+def test_lama_as_spandrel_knows_it(tmp_path: Path) -> None:
+    lama(folder_of(tmp_path, "lama2") / "lama.safetensors")
+    assert inspect_model(tmp_path / "lama2" / "lama.safetensors", "spandrel", None).task == "filler"
+    shelf = on_shelf(tmp_path, "lama2", task="filler", loader="spandrel", architecture="LaMa")
+    engine = spandrel_fill("lama2", shelf.weights("lama2"), bench())
+    assert engine.spec.model_id == "lama2-LaMa"
+    pixels = photo("coffee", 43)
+    mask = hole(pixels)
+    filled = engine.fill(pixels, mask)
+    assert filled.shape == pixels.shape
+    assert (filled[mask > 0] != pixels[mask > 0]).any()
+    np.testing.assert_array_equal(filled[mask == 0], pixels[mask == 0])
+    np.testing.assert_array_equal(engine.fill(pixels, mask), filled)
 
 
 class OneInput(torch.nn.Module):
@@ -179,7 +194,7 @@ def test_torchscript_of_another_shape_is_refused(tmp_path: Path) -> None:
     shelf = on_shelf(tmp_path, "bad", task="filler", loader="torchscript")
     pixels = photo("coffee", 43)
     with pytest.raises(EngineUnavailable) as error:
-        TorchScriptFill("bad", shelf.weights("bad"), bench()).fill(pixels, hole(pixels))
+        torchscript_fill("bad", shelf.weights("bad"), bench()).fill(pixels, hole(pixels))
     assert error.value.code == "weights_unfit"
 
 
@@ -205,7 +220,7 @@ def test_a_name_is_declared_or_on_the_shelf(tmp_path: Path) -> None:
 
 def test_a_model_for_something_else_is_named_so(tmp_path: Path) -> None:
     upscaler_shelf(tmp_path / "models", "net")
-    with pytest.raises(EngineUnavailable, match="is a upscaler, and a filler is needed") as error:
+    with pytest.raises(EngineUnavailable, match="is an upscaler, and a filler is needed") as error:
         engines_of(tmp_path).filler("net")
     assert error.value.code == "engine_of_other_kind"
 

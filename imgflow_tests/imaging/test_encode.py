@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
 from imgflow.errors import BadMask
+from imgflow.imaging import encode
 from imgflow.imaging.decode import decode
 from imgflow.imaging.encode import decode_mask, encode_lossless, encode_mask, encode_rendition
 from imgflow.imaging.photo import Rights
@@ -72,6 +73,18 @@ def test_painted_masks_of_any_mode_are_read(mode):
     file = io.BytesIO()
     image.save(file, "PNG")
     assert (decode_mask(file.getvalue()) == mask).all()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_large_pixels_are_the_same_file_and_the_same_afterwards(channels, monkeypatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 70, channels), np.uint8)
+    before, copied = pixels.copy(), encode_lossless(pixels)
+    monkeypatch.setattr(encode, "_LARGE", 1)
+    assert encode_lossless(pixels) == copied
+    np.testing.assert_array_equal(pixels, before)
+    pixels.flags.writeable = False
+    assert encode_lossless(pixels) == copied
+    assert encode_lossless(before[:, ::2]) == encode_lossless(before[:, ::2].copy())
 
 
 def test_alpha_decides_where_only_alpha_varies_and_hides_paint_otherwise():

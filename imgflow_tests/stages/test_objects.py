@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from imgflow.engines.spec import EngineSpec, Proposal
 from imgflow.lineage.record import Verdict
 from imgflow.stages.fill import Fill, fill_holes
 from imgflow.stages.inpaint import STAGE, inpaint
+from imgflow.stages.objects import unwanted_objects
 from imgflow.stages.stage import Job, Picture
 
 PIXELS = photo("coffee", 200)
@@ -40,8 +42,10 @@ class Finder:
 
     def __init__(self, *proposals: Proposal) -> None:
         self.proposals = list(proposals)
+        self.calls = 0
 
     def propose(self, pixels: Any) -> list[Proposal]:
+        self.calls += 1
         return self.proposals
 
 
@@ -142,6 +146,28 @@ def test_the_detector_decides_the_version(job: Callable[..., Job]) -> None:
     made = job(SMALL)
     names = [spec.code_version for spec in STAGE.engines(made.policy, made.engines)]
     assert "finder:fake-1" in names
+
+
+def test_things_are_looked_for_once_for_a_picture_and_a_detector(
+    job: Callable[..., Job], picture: Callable[..., Picture], engines: Engines
+) -> None:
+    made, photo_of = job(), picture(PIXELS)
+    first = Finder(SMALL, LARGE)
+    engines.register_object_detector("finder", lambda: first)
+    found = unwanted_objects(photo_of, made)
+    again = unwanted_objects(photo_of, made)
+    assert first.calls == 1
+    for one, other in zip(found.fill, again.fill, strict=True):
+        assert (one.label, one.confidence) == (other.label, other.confidence)
+        np.testing.assert_array_equal(one.mask, other.mask)
+    unwanted_objects(picture(PIXELS[::-1].copy()), made)
+    assert first.calls == 2
+    # Other parameters are another detector.
+    other_settings = Finder(LARGE)
+    other_settings.spec = replace(Finder.spec, parameters=(("min_score", 0.9),))
+    engines.register_object_detector("finder", lambda: other_settings)
+    unwanted_objects(photo_of, made)
+    assert other_settings.calls == 1
 
 
 # -- prompts, tones, context ------------------------------------------------------------
