@@ -92,7 +92,7 @@ def _photos(path: Path, home: Home) -> tuple[list[tuple[Path, Path]], list[Imgfl
 def _is_own(path: Path, home: Home) -> bool:
     """What the line has made is no upload, even where a folder around it is ingested."""
     parents = _unlinked(path).parents
-    return _real(home.store.root) in parents or _real(home.dagster) in parents
+    return _real(home.store_folder) in parents or _real(home.dagster) in parents
 
 
 def _require_usual_name(path: Path, *, is_folder: bool) -> None:

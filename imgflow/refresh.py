@@ -23,7 +23,6 @@ from imgflow.store.store import Store
 from imgflow.watch import (
     STABLE_S,
     Folders,
-    HashingStore,
     Index,
     index_file,
     is_changed,
@@ -111,7 +110,7 @@ def plan_refresh(
     """
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     line = Order(home, run_id="").line()
-    line = replace(line, store=HashingStore(home.store.root))
+    line = replace(line, store=home.store.without_archiving())
     scan = home.uploads.scan()
     paths = dict(scan.photos)
     # A photo that cannot be taken is there all the same.

@@ -29,8 +29,6 @@ from imgflow.policy.manifest import (
 )
 from imgflow.stages.intake import Intake
 from imgflow.store.keys import ImageKey
-from imgflow.store.local import LocalStore
-from imgflow.store.store import sha256_hex
 
 STABLE_S = 3.0
 """A file is whole when its size and times have not changed for so long."""
@@ -39,13 +37,6 @@ MAX_REQUESTS = 3
 """How often a photo's files are requested where runs end without making them (killed, say)."""
 
 _FORMAT = 1
-
-
-class HashingStore(LocalStore):
-    """A store that tells what hash an upload has, and archives nothing."""
-
-    def put_original(self, data: bytes) -> str:
-        return sha256_hex(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +161,7 @@ def look(
         arrivals.notices.append(
             f"{home.catalog_file}: columns that mean nothing here: {', '.join(line.rows.ignored)}"
         )
-    line = replace(line, store=HashingStore(home.store.root))
+    line = replace(line, store=home.store.without_archiving())
     folders = Folders()
     before, index.entries = index.entries, {}
     for key, path in scan.photos:

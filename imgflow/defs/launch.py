@@ -88,7 +88,8 @@ def launch(
     """Take images through all versions, in as many runs as the policy's batch size asks for."""
     from imgflow.definitions import line_definitions
 
-    job = line_definitions(str(home.root), progress).resolve_job_def("rescue_photos")
+    store = home.storage.url if home.storage else ""
+    job = line_definitions(str(home.root), progress, store).resolve_job_def("rescue_photos")
     size = home.policy().run.batch_size
     launched = []
     with instance(home) as found:

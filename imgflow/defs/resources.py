@@ -8,15 +8,37 @@ import dagster as dg
 from imgflow.chain import Passage
 from imgflow.engines.compute import PRECISIONS, Compute, Precision
 from imgflow.home import Home
+from imgflow.store.place import Place
 
 
 class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The installation's folder. Empty: IMGFLOW_HOME, or `data` in the current folder."""
+    """The installation's folder. Empty: IMGFLOW_HOME, or `data` in the current folder.
+
+    store: s3://bucket/prefix; empty: a folder of the home; None: as IMGFLOW_STORE says.
+    """
 
     root: str = ""
+    store: str | None = None
 
     def home(self) -> Home:
-        return Home(Path(self.root).absolute()) if self.root else Home.find()
+        found = Home.find()
+        root = Path(self.root).absolute() if self.root else found.root
+        if self.store is None:
+            return Home(root, found.storage and self.place(found.storage.url))
+        return Home(root, self.place(self.store) if self.store else None)
+
+    def place(self, url: str) -> Place:
+        """Raises ImgflowError for what names no place in a bucket."""
+        return Place.parse(url)
+
+
+def home_resource(root: str = "", store: str | None = None) -> HomeResource:
+    """The installation at `root`, by an S3Resource where it has to do with buckets."""
+    if store or (store is None and Home.find().storage):
+        from imgflow.defs.buckets import BucketHomeResource, s3_resource
+
+        return BucketHomeResource(root=root, store=store, s3=s3_resource())
+    return HomeResource(root=root, store=store)
 
 
 class GpuResource(dg.ConfigurableResource):  # type: ignore[type-arg]
