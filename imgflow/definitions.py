@@ -26,11 +26,14 @@ from imgflow.defs.sensors import upload_sensor  # noqa: E402
 
 
 def line_definitions(
-    root: str = "", progress: Progress | None = None, store: str | None = None
+    root: str = "",
+    progress: Progress | None = None,
+    store: str | None = None,
+    uploads: str | None = None,
 ) -> dg.Definitions:
     """All definitions. root: the installation's folder; empty: where Home.find() finds it.
-    store: as HomeResource has it."""
-    home, gpu = home_resource(root, store), GpuResource()
+    store, uploads: as HomeResource has them."""
+    home, gpu = home_resource(root, store, uploads), GpuResource()
     return dg.Definitions(
         assets=[
             with_code_versions(rescue, home.home(), gpu.models(home.home())),

@@ -26,22 +26,33 @@ _CACHE_MB = 2000
 class Home:
     """The folders of an installation. Picklable: workers get it too.
 
-    storage: where in a bucket the store is; None: in a folder of the home.
+    storage: where in a bucket the store is; None: in a folder of the home. inbox: the same of
+    the uploads.
     """
 
     root: Path
     storage: Place | None = None
+    inbox: Place | None = None
 
     @classmethod
     def find(cls) -> Home:
-        """The home that IMGFLOW_HOME names, or `data` in the current folder; its store where
-        IMGFLOW_STORE (s3://bucket/prefix) says."""
+        """The home that IMGFLOW_HOME names, or `data` in the current folder; its store and
+        uploads where IMGFLOW_STORE and IMGFLOW_UPLOADS (s3://bucket/prefix) say."""
         root = Path(os.environ.get("IMGFLOW_HOME") or "data").absolute()
-        return cls(root, Place.named_by("IMGFLOW_STORE"))
+        return cls(root, Place.named_by("IMGFLOW_STORE"), Place.named_by("IMGFLOW_UPLOADS"))
 
     @property
     def uploads(self) -> Uploads:
-        return Uploads(self.root / "uploads")
+        if self.inbox is None:
+            return Uploads(self.root / "uploads")
+        from imgflow.bucketuploads import bucket_uploads  # boto3 comes with it
+
+        return bucket_uploads(self.inbox, self.root / "uploads")
+
+    @property
+    def uploads_place(self) -> str:
+        """Where people put photos: a path or URL."""
+        return self.inbox.url if self.inbox else str(self.root / "uploads")
 
     @property
     def store(self) -> Store:

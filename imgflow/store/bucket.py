@@ -130,6 +130,8 @@ class Bucket:
         self._pool: ThreadPoolExecutor | None = None
         self.retried = 0
         """How many requests had to be made again."""
+        self.requests = 0
+        """How many were made, those included."""
 
     def __reduce__(self) -> tuple[type[Bucket], tuple[Place]]:
         return Bucket, (self.place,)
@@ -417,6 +419,7 @@ class Bucket:
         for attempt in range(1, place.attempts + 1):
             try:
                 with self._under_way:
+                    self.requests += 1
                     return call(client)
             except _AtRest:
                 raise

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
@@ -46,6 +46,8 @@ class Proxy:
         self.endpoint = ""
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
+        self.conditional = threading.Lock()
+        """Services decide writes under a condition one after the other; moto's threads do not."""
 
     def fault(self) -> Fault | None:
         """What the next request meets."""
@@ -112,7 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "sent_wrong":
             body = _changed(body)
-        status, headers, answer = self._forwarded(body)
+        conditional = "If-Match" in self.headers or "If-None-Match" in self.headers
+        with self.proxy.conditional if conditional else nullcontext():
+            status, headers, answer = self._forwarded(body)
         if fault == "lost":
             self._hang_up()
             return

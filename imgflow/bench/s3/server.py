@@ -55,8 +55,11 @@ class Server:
 
 
 @contextmanager
-def serve(*buckets: str) -> Iterator[Server]:
+def serve(*buckets: str, fill: str = "") -> Iterator[Server]:
     """A server with these buckets, until the context ends (or this process, however).
+
+    fill: `<bucket>/<prefix>/<number>`: so many small objects in the first bucket, made without
+    requests.
 
     Raises ImgflowError (code moto_missing).
     """
@@ -66,7 +69,7 @@ def serve(*buckets: str) -> Iterator[Server]:
             "this needs an S3 server on this machine, and moto is not installed",
             hint="Install imgflow with its development tools: pip install -e '.[dev]'",
         )
-    command = [sys.executable, "-W", "ignore", "-m", "imgflow.bench.s3.server"]
+    command = [sys.executable, "-W", "ignore", "-m", "imgflow.bench.s3.server", fill]
     process = subprocess.Popen(  # noqa: S603 - our own
         command,
         stdin=subprocess.PIPE,
@@ -81,7 +84,7 @@ def serve(*buckets: str) -> Iterator[Server]:
             if not port:
                 raise ImgflowError("moto_failed", f"moto's server did not start: {command}")
             server = Server(f"http://{_HOST}:{port}", process.pid)
-            for bucket in buckets:
+            for bucket in buckets[1 if fill else 0 :]:
                 server.client().create_bucket(Bucket=bucket)
             yield server
         finally:
@@ -100,10 +103,23 @@ def _main() -> None:
     # An answer in one piece.
     WSGIRequestHandler.wbufsize = -1
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if sys.argv[1]:
+        _fill(*sys.argv[1].split("/"))
     application = DomainDispatcherApplication(create_backend_app)
     server = make_server(_HOST, 0, application, threaded=True)
     print(server.port, flush=True)
     server.serve_forever()
+
+
+def _fill(bucket: str, prefix: str, number: str) -> None:
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    backend.create_bucket(bucket, _REGION)
+    for at in range(int(number)):
+        name = f"{prefix}/shelf_{at // 1000:03}/photo_{at:06}.jpg"
+        backend.put_object(bucket, name, b"photo %d" % at)
 
 
 def _end_with_parent() -> None:
