@@ -31,7 +31,7 @@ from imgflow.stages import detext, inpaint, publish, raw, upscale
 from imgflow.stages.intake import Intake, take_in
 from imgflow.stages.stage import Job, Outcome, Picture, Stage
 from imgflow.store.keys import ImageKey, Uploads
-from imgflow.store.store import Store
+from imgflow.store.store import UNUSABLE, Store
 
 STAGES: dict[Version, Stage] = {
     Version.RAW: raw.STAGE,
@@ -486,7 +486,7 @@ def taken_in(key: ImageKey, line: Line) -> Intake:
 
 def _concerns_all(error: ImgflowError) -> bool:
     """Whether nothing can be recorded any more. A damaged object stops its image only."""
-    return isinstance(error, StoreError) and error.code in ("disk_full", "store_unwritable")
+    return isinstance(error, StoreError) and error.code in UNUSABLE
 
 
 def _job(intake: Intake, line: Line) -> Job:

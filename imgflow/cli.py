@@ -172,7 +172,7 @@ def run(
     from imgflow.defs.resources import Progress as Watch
 
     home = Home.find()
-    if not home.uploads.root.is_dir():
+    if home.inbox is None and not home.uploads.root.is_dir():
         raise BadPhoto(
             "not_found",
             "there is no upload folder",
@@ -251,7 +251,7 @@ def _existing_keys(given: list[str], home: Home) -> list[ImageKey]:
         names = ", ".join(unknown)
         raise BadKey(
             "key_unknown",
-            f"no such photo in {home.uploads.root}: {names}" if unknown else "no key was given",
+            f"no such photo in {home.uploads_place}: {names}" if unknown else "no key was given",
             hint="A key is a path below the upload folder, such as shoes/red.jpg. Nothing was run",
         )
     return list(found)

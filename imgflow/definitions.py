@@ -20,14 +20,20 @@ from imgflow.defs.reports import (  # noqa: E402
     reports_job,
     reports_schedule,
 )
-from imgflow.defs.resources import GpuResource, HomeResource, Progress  # noqa: E402
+from imgflow.defs.resources import GpuResource, Progress, home_resource  # noqa: E402
 from imgflow.defs.schedules import catalog_refresh  # noqa: E402
 from imgflow.defs.sensors import upload_sensor  # noqa: E402
 
 
-def line_definitions(root: str = "", progress: Progress | None = None) -> dg.Definitions:
-    """All definitions. root: the installation's folder; empty: where Home.find() finds it."""
-    home, gpu = HomeResource(root=root), GpuResource()
+def line_definitions(
+    root: str = "",
+    progress: Progress | None = None,
+    store: str | None = None,
+    uploads: str | None = None,
+) -> dg.Definitions:
+    """All definitions. root: the installation's folder; empty: where Home.find() finds it.
+    store, uploads: as HomeResource has them."""
+    home, gpu = home_resource(root, store, uploads), GpuResource()
     return dg.Definitions(
         assets=[
             with_code_versions(rescue, home.home(), gpu.models(home.home())),

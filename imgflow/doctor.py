@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +106,8 @@ def _policy(home: Home) -> _Check:
 
 
 def _folders(home: Home) -> _Check:
-    for folder in (home.uploads.root, home.store.root):
+    folders = [home.uploads.root] if home.storage else [home.uploads.root, home.store_folder]
+    for folder in folders:
         try:
             with tempfile.TemporaryFile(dir=_existing(folder)):
                 pass
@@ -113,6 +115,28 @@ def _folders(home: Home) -> _Check:
             yield "failed", f"{folder} cannot be written: {error.strerror}"
         else:
             yield "ok", f"{folder} can be written"
+
+
+def _bucket(home: Home) -> _Check:
+    """Whether the bucket of the store takes objects, finds them, and knows conditions."""
+    if home.storage is None:
+        return
+    from imgflow.store.bucket import Bucket, Conflict
+
+    bucket, name = Bucket(home.storage), f"doctor/{uuid.uuid4().hex}"
+    bucket.put(name, b"probe", if_absent=True)
+    try:
+        bucket.put(name, b"another", if_absent=True)
+    except Conflict:
+        yield "ok", f"{home.storage.url} takes objects, and knows conditional writes"
+    else:
+        yield (
+            "failed",
+            f"{home.storage.url} knows no conditional writes (If-None-Match): two writers would "
+            "overwrite each other's records",
+        )
+    finally:
+        bucket.delete(name)
 
 
 def _existing(folder: Path) -> Path:
@@ -136,5 +160,6 @@ _CHECKS: dict[str, Callable[[Home], _Check]] = {
     "text detector": _ocr,
     "policy": _policy,
     "folders": _folders,
+    "bucket": _bucket,
     "disk": _disk,
 }

@@ -7,6 +7,7 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -92,7 +93,7 @@ def _photos(path: Path, home: Home) -> tuple[list[tuple[Path, Path]], list[Imgfl
 def _is_own(path: Path, home: Home) -> bool:
     """What the line has made is no upload, even where a folder around it is ingested."""
     parents = _unlinked(path).parents
-    return _real(home.store.root) in parents or _real(home.dagster) in parents
+    return _real(home.store_folder) in parents or _real(home.dagster) in parents
 
 
 def _require_usual_name(path: Path, *, is_folder: bool) -> None:
@@ -148,6 +149,8 @@ class _Carrier:
 
     def _copy(self, source: Path, target: Path) -> _Status:
         """Copy a file in one step, archiving what it replaces."""
+        if self.home.inbox is not None:
+            return self._send(source, target)
         exists = target.exists()
         if exists and filecmp.cmp(source, target, shallow=False):
             return "unchanged"
@@ -156,6 +159,26 @@ class _Carrier:
         with source.open("rb") as data, replacing(target) as partial, partial.open("wb") as copy:
             shutil.copyfileobj(data, copy)
         return "changed" if exists else "new"
+
+    def _send(self, source: Path, target: Path) -> _Status:
+        """The same into a bucket. What came there in this very moment is archived as well."""
+        from imgflow.bucketuploads import BucketUploads
+        from imgflow.store.bucket import Conflict
+
+        uploads, data = self.home.uploads, source.read_bytes()
+        assert isinstance(uploads, BucketUploads)
+        name = uploads.name_of(target)
+        while True:
+            there = uploads.bucket.get(name, damaged=True)
+            if there is not None and there.data == data:
+                return "unchanged"
+            if there is not None:
+                self.home.store.put_original(there.data)
+            with suppress(Conflict):
+                uploads.bucket.put(
+                    name, data, if_absent=there is None, if_etag=there.etag if there else ""
+                )
+                return "changed" if there else "new"
 
 
 def _companions(photo: Path, target: Path) -> tuple[list[tuple[Path, Path]], str]:

@@ -170,7 +170,7 @@ def replay(
         )
     wanted = list(home.store.image_keys(CATALOG)) if everything else _keys(keys, home) or []
     order = Replay(
-        archive=home.store.root,
+        archive=home.store,
         catalog=CATALOG,
         folder=_outside(to or home.root / "replay", home),
         versions=_versions(version),
@@ -283,7 +283,7 @@ def _outside(folder: Path, home: Home) -> Path:
     """A folder that is not the store's: nothing of what is kept may be overwritten."""
     folder = folder.absolute()
     real = Path(os.path.realpath(folder))
-    for ours in (home.store.root, home.uploads.root):
+    for ours in (home.store_folder, home.uploads.root):
         if real.is_relative_to(os.path.realpath(ours)):
             raise ImgflowError(
                 "replay_inside", f"{folder} is inside of {ours}", hint="Name another folder"
@@ -348,7 +348,7 @@ def gc(
         say(f"{len(gone)} objects dropped, {size / 1e6:,.1f} MB; {waste.kept} kept")
     else:
         for each in waste.objects[:_EXAMPLES]:
-            say(str(each.path))
+            say(each.path)
         more = "" if len(waste.objects) <= _EXAMPLES else ", the first of them above"
         say(
             f"{len(waste.objects)} objects of {size / 1e6:,.1f} MB that no record names{more}; "

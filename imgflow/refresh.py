@@ -18,13 +18,13 @@ from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import ObjectRef, Reason, Record, Verdict, Version
 from imgflow.policy.manifest import parse_manifest
 from imgflow.stages.intake import MANIFEST, Intake
-from imgflow.store.keys import ImageKey
+from imgflow.store.keys import ImageKey, Scan
 from imgflow.store.store import Store
 from imgflow.watch import (
     STABLE_S,
     Folders,
-    HashingStore,
     Index,
+    Source,
     index_file,
     is_changed,
 )
@@ -111,8 +111,8 @@ def plan_refresh(
     """
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     line = Order(home, run_id="").line()
-    line = replace(line, store=HashingStore(home.store.root))
-    scan = home.uploads.scan()
+    line = replace(line, store=home.store.without_archiving())
+    scan, source = _uploads(home)
     paths = dict(scan.photos)
     # A photo that cannot be taken is there all the same.
     recorded = set(home.store.image_keys(CATALOG)) - {problem.photo for problem in scan.problems}
@@ -121,11 +121,11 @@ def plan_refresh(
     retires = line.policy.refresh.retire_missing and bool(missing)
     if retires and len(missing) > max(1, _MOST_RETIRED * len(recorded)):
         plan.refused = (
-            f"{len(missing)} of {len(recorded)} photos are gone from {home.uploads.root}: "
+            f"{len(missing)} of {len(recorded)} photos are gone from {home.uploads_place}: "
             "nothing is retired, as the folder may not be mounted"
         )
         retires = False
-    comparison = _Comparison(line, Index.load(index_file(home)))
+    comparison = _Comparison(line, Index.load(index_file(home)), source)
     for key in sorted(set(paths) | recorded):
         if key <= after:
             continue
@@ -144,6 +144,15 @@ def plan_refresh(
     else:
         plan.after = ""
     return plan
+
+
+def _uploads(home: Home) -> tuple[Scan, Source]:
+    """All uploads, and what tells of their files."""
+    if home.inbox is None:
+        return home.uploads.scan(), Folders()
+    from imgflow.bucketwatch import whole_bucket
+
+    return whole_bucket(home)
 
 
 def retire(key: ImageKey, home: Home, run_id: str = "refresh") -> Record | None:
@@ -200,7 +209,7 @@ def _retirable(key: ImageKey, store: Store) -> Record | None:
 class _Comparison:
     line: Line
     index: Index
-    folders: Folders = field(default_factory=Folders)
+    folders: Source
     now: float = field(default_factory=time.time)
 
     def sort_in(self, plan: RefreshPlan, key: ImageKey, path: Path | None) -> None:

@@ -74,7 +74,7 @@ class Replay:
     home: the installation whose shelf and policy bring further engines.
     """
 
-    archive: Path
+    archive: Store
     catalog: str
     folder: Path
     versions: tuple[Version, ...] = tuple(Version)
@@ -118,7 +118,7 @@ def _replay(key: ImageKey) -> list[Replayed]:
 
 
 def _lost(key: ImageKey, replay: Replay, why: str) -> list[Replayed]:
-    records = [LocalStore(replay.archive).get_record(replay.catalog, key, each) for each in Version]
+    records = [replay.archive.get_record(replay.catalog, key, each) for each in Version]
     return [
         Replayed(record.key, str(record.version), "unavailable", (why,))
         for record in records
@@ -132,7 +132,7 @@ def replay_image(key: ImageKey, replay: Replay, engines: Engines | None = None) 
     engines: what engines there are; by default those of the registry, with as many threads as the
     record says. Raises nothing that concerns one version alone.
     """
-    store = LocalStore(replay.archive)
+    store = replay.archive
     records = [store.get_record(replay.catalog, key, version) for version in Version]
     again = _Again(store, replay, engines)
     return [
@@ -444,15 +444,24 @@ def _manifest(record: Record, store: Store) -> Manifest:
 class _Scratch(LocalStore):
     """A store of its own, but for the originals: those it reads in the archive, and writes none."""
 
-    def __init__(self, root: Path, archive: Path) -> None:
+    def __init__(self, root: Path, archive: Store) -> None:
         super().__init__(root)
-        self._archive = LocalStore(archive)
+        self._archive = archive
 
     def put_original(self, data: bytes) -> str:
         raise StoreError("store_unwritable", "a replay archives no originals")
 
-    def _original_path(self, sha256: str) -> Path:
-        return self._archive._original_path(sha256)
+    def read(self, ref: ObjectRef) -> bytes:
+        return self._archive.read(ref) if ref.area == "originals" else super().read(ref)
+
+    def read_original(self, sha256: str) -> bytes:
+        return self._archive.read_original(sha256)
+
+    def exists(self, ref: ObjectRef) -> bool:
+        return self._archive.exists(ref) if ref.area == "originals" else super().exists(ref)
+
+    def location(self, ref: ObjectRef) -> str:
+        return self._archive.location(ref) if ref.area == "originals" else super().location(ref)
 
 
 def summary(found: Sequence[Replayed]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from imgflow.errors import StoreError
 from imgflow.lineage.record import Record
 from imgflow.lineage.seal import SealBroken, unsealed
-from imgflow.store.local import LocalStore, ObjectFile, RecordText
+from imgflow.store.store import ObjectFile, RecordText, Store
 
 GRACE_S = 24 * 3600.0
 """So long an object is kept that no record names (yet): far longer than a photo may take."""
@@ -40,7 +40,7 @@ class Waste:
 
 
 def find_waste(
-    store: LocalStore, *, grace_s: float = GRACE_S, history_days: float | None = None
+    store: Store, *, grace_s: float = GRACE_S, history_days: float | None = None
 ) -> Waste:
     """Look through all objects; drops none.
 
@@ -66,14 +66,14 @@ def find_waste(
     return waste
 
 
-def drop(store: LocalStore, waste: Waste) -> Iterator[ObjectFile]:
+def drop(store: Store, waste: Waste) -> Iterator[ObjectFile]:
     """Drop the waste, as far as nobody has put it again; yields what is gone. Raises StoreError."""
     for each in waste.objects:
         if store.drop_object(each, waste.older_than):
             yield each
 
 
-def _named(store: LocalStore, since: float | None) -> Iterator[bytes]:
+def _named(store: Store, since: float | None) -> Iterator[bytes]:
     """All hashes that records name, whatever for."""
     for file in store.record_texts():
         if file.replaced and since is not None and file.changed < since:

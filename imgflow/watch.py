@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from imgflow.chain import Line, taken_in, unmade
 from imgflow.errors import BadManifest, ImgflowError
@@ -28,9 +28,7 @@ from imgflow.policy.manifest import (
     read_manifest,
 )
 from imgflow.stages.intake import Intake
-from imgflow.store.keys import ImageKey
-from imgflow.store.local import LocalStore
-from imgflow.store.store import sha256_hex
+from imgflow.store.keys import ImageKey, Scan
 
 STABLE_S = 3.0
 """A file is whole when its size and times have not changed for so long."""
@@ -39,13 +37,6 @@ MAX_REQUESTS = 3
 """How often a photo's files are requested where runs end without making them (killed, say)."""
 
 _FORMAT = 1
-
-
-class HashingStore(LocalStore):
-    """A store that tells what hash an upload has, and archives nothing."""
-
-    def put_original(self, data: bytes) -> str:
-        return sha256_hex(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +107,26 @@ def index_file(home: Home) -> Path:
     return home.watch / "uploads.json"
 
 
+class Source(Protocol):
+    """What tells which files were given for a photo; each is asked for once."""
+
+    def given(self, photo: Path, masks: Sequence[str]) -> Given | None:
+        """The files given for a photo whose manifest names `masks`; None if it is gone."""
+
+    def with_masks(self, photo: Path) -> Given | None:
+        """The same, with the masks that the manifest names now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the uploads to look at. scan, source: its photos, and what was given for them.
+    covers: whether a key belongs to it."""
+
+    scan: Scan
+    source: Source
+    covers: Callable[[ImageKey], bool]
+
+
 @dataclass(slots=True)
 class Arrivals:
     """What a look has found.
@@ -125,7 +136,8 @@ class Arrivals:
     tokens: for `new` and `changed`, text that says which files were met, and how often requested.
     unstable: photos still being written. busy: in a run that has not ended. left: for the next
     look, as time or number ran out. given_up: requested MAX_REQUESTS times in vain.
-    notices: what a person should know of the folder and the catalog.
+    notices: what a person should know of the folder and the catalog. left_from: the first photo
+    that was left; None: none was.
     """
 
     photos: int = 0
@@ -135,6 +147,7 @@ class Arrivals:
     unstable: int = 0
     busy: int = 0
     left: int = 0
+    left_from: Path | None = None
     given_up: list[ImageKey] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
@@ -153,26 +166,33 @@ def look(
     max_keys: int,
     budget_s: float,
     now: float | None = None,
+    stretch: Stretch | None = None,
+    asked: Collection[str] | None = None,
 ) -> Arrivals:
     """Compare the upload folder with the records; updates the index.
 
     tick: this look's number; requests of earlier looks with this number were never sent.
     in_flight: keys in runs that have not ended. max_keys, budget_s: how much to find, and how
     long to compare; what is left comes first to the next look, as all else is known by then.
-    now: Unix time. Raises BadPhoto (there is no upload folder), StoreError.
+    now: Unix time. stretch: only this part of the uploads. asked: keys that were ever requested;
+    others are new, and no record is looked for.
+
+    Raises BadPhoto (there is no upload folder), StoreError.
     """
     now = time.time() if now is None else now
     deadline = time.monotonic() + budget_s
-    scan = home.uploads.scan()
+    scan = home.uploads.scan() if stretch is None else stretch.scan
     arrivals = Arrivals(photos=len(scan.photos))
     arrivals.notices = [str(problem) for problem in scan.problems]
     if line.rows.ignored:
         arrivals.notices.append(
             f"{home.catalog_file}: columns that mean nothing here: {', '.join(line.rows.ignored)}"
         )
-    line = replace(line, store=HashingStore(home.store.root))
-    folders = Folders()
-    before, index.entries = index.entries, {}
+    line = replace(line, store=home.store.without_archiving())
+    folders = Folders() if stretch is None else stretch.source
+    before = index.entries
+    elsewhere = before if stretch else ()
+    index.entries = {key: before[key] for key in elsewhere if stretch and not stretch.covers(key)}
     for key, path in scan.photos:
         known = before.get(key)
         row = _row(key, line)
@@ -195,6 +215,11 @@ def look(
             arrivals.busy += 1
         elif arrivals.found >= max_keys or time.monotonic() > deadline:
             arrivals.left += 1
+            arrivals.left_from = arrivals.left_from or path
+        elif asked is not None and key not in asked and entry.state == "met":
+            index.entries[key] = replace(entry, row=row, state="requested", requests=1, tick=tick)
+            arrivals.new.append(key)
+            arrivals.tokens[key] = f"{given.stamp} {row} 0"
         else:
             row_changed = known is not None and known.row != row
             requested = entry.requests - (entry.state == "requested" and entry.tick >= tick)
@@ -261,23 +286,22 @@ class Folders:
         """The files given for a photo whose manifest names `masks`; None if it is gone."""
         path = os.fspath(photo)
         folder, name = os.path.split(path)
-        manifests = [each for each in _manifest_names(name) if each in self._names(folder)]
+        manifests = [each for each in manifest_names(name) if each in self._names(folder)]
         stats = [("", _stat(path))]
         if stats[0][1] is None:
             return None
         stats += [(each, _stat(f"{folder}/{each}")) for each in manifests]
         stats += [(each, _stat(f"{folder}/{each}")) for each in masks]
         told = [(each, *_size_and_time(stat)) for each, stat in stats]
-        stamp = hashlib.blake2b(repr(told).encode("utf-8", "surrogateescape"), digest_size=9)
         changed_at = max(max(stat.st_ctime, stat.st_mtime) for _, stat in stats if stat)
-        return Given(stamp.hexdigest(), tuple(masks), changed_at)
+        return Given(stamp_of(told), tuple(masks), changed_at)
 
     def with_masks(self, photo: Path) -> Given | None:
         """The same, with the masks that the manifest names now."""
         folder, name = os.path.split(os.fspath(photo))
-        if not any(each in self._names(folder) for each in _manifest_names(name)):
+        if not any(each in self._names(folder) for each in manifest_names(name)):
             return self.given(photo, ())
-        return self.given(photo, _mask_names(photo))
+        return self.given(photo, mask_names(photo))
 
     def _names(self, folder: str) -> frozenset[str]:
         if folder not in self._manifests:
@@ -286,7 +310,13 @@ class Folders:
         return self._manifests[folder]
 
 
-def _manifest_names(photo: str) -> tuple[str, str]:
+def stamp_of(told: object) -> str:
+    """Short text that is another one where what is told of a photo's files is."""
+    text = repr(told).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=9).hexdigest()
+
+
+def manifest_names(photo: str) -> tuple[str, str]:
     return f"{photo}.json", f"{os.path.splitext(photo)[0]}.json"
 
 
@@ -301,7 +331,7 @@ def _size_and_time(stat: os.stat_result | None) -> tuple[int, int]:
     return (stat.st_size, stat.st_mtime_ns) if stat else (-1, 0)
 
 
-def _mask_names(photo: Path) -> tuple[str, ...]:
+def mask_names(photo: Path) -> tuple[str, ...]:
     """The masks that a photo's manifest names; none where the manifest cannot be used."""
     try:
         path = find_manifest(photo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,15 @@ from imgflow.policy.policy import Policy
 from imgflow.stages.stage import Job, Picture
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
+
+
+@pytest.fixture(scope="session")
+def bucket_server() -> Iterator[Any]:
+    """An S3 server with the bucket `shop`, a process of its own."""
+    from imgflow.bench.s3.server import serve
+
+    with serve("shop") as server:
+        yield server
 
 
 @pytest.fixture

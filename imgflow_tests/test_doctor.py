@@ -40,7 +40,7 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_fails(home: Home) -> None:
-    home.store.root.write_text("a file")
+    home.store_folder.write_text("a file")
     failed = [each for each in doctor.examine(home) if each.status == "failed"]
     assert [each.what for each in failed] == ["folders"]
     assert "store cannot be written" in failed[0].found

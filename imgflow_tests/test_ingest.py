@@ -237,8 +237,8 @@ def test_the_upload_folder_itself_stays_as_it_is(home: Home) -> None:
 
 
 def test_what_the_line_made_is_no_upload(home: Home) -> None:
-    put(home.store.root / "objects" / "ab" / "abc.png")
-    put(home.store.root / "published" / "main" / "a.png" / "web.jpg")
+    put(home.store_folder / "objects" / "ab" / "abc.png")
+    put(home.store_folder / "published" / "main" / "a.png" / "web.jpg")
     put(home.root.parent / "a.png")
     assert [Path(each.source).name for each in ingest(home, home.root.parent)] == ["a.png"]
 
@@ -265,7 +265,7 @@ def test_a_store_that_cannot_keep_what_is_replaced_ends_it(home: Home, source: P
     photo = put(source / "a.png")
     ingest(home, photo)
     put(photo, b"retaken")
-    home.store.root.write_text("a file where the store should be")
+    home.store_folder.write_text("a file where the store should be")
     with pytest.raises(ImgflowError, match="cannot write"):
         ingest(home, photo)
     assert uploaded(home) == {"a.png": PNG}

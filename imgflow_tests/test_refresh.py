@@ -59,7 +59,7 @@ def test_a_photo_without_a_record_is_new(
     assert plan.current == 4
     assert plan.after == ""
     # It was only a comparison: nothing was archived.
-    assert len(list((home.store.root / "originals").glob("*/*"))) == 4
+    assert len(list((home.store_folder / "originals").glob("*/*"))) == 4
 
 
 def test_other_bytes_a_manifest_or_a_mask_make_a_photo_changed(

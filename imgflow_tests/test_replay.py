@@ -40,7 +40,7 @@ def home(whole: Home, tmp_path: Path) -> Home:
 
 
 def order(home: Home, **changes: Any) -> Replay:
-    return Replay(home.root / "store", CATALOG, home.root / "again", **changes)
+    return Replay(home.store, CATALOG, home.root / "again", **changes)
 
 
 def again(home: Home, key: ImageKey = A, **changes: Any) -> list[Replayed]:

@@ -109,14 +109,14 @@ def _models(home: Home) -> _Models:
 def _made(home: Home, models: _Models, images: int, *, whole: bool) -> Home:
     """A catalog of copies. whole: with the models' files, else with a few bytes in their place."""
     shutil.copytree(models.home.dagster, home.dagster, symlinks=True)
-    source = models.home.store
+    source, target = LocalStore(models.home.store_folder), LocalStore(home.store_folder)
     with closing(sqlite3.connect(home.dagster / "history/runs/index.db")) as index:
         told = {key: _events(index, key) for key in models.keys}
         index.execute("DELETE FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'")
         originals = {key: _Original(source, key) for key in models.keys}
         for number in range(images):
             model = models.keys[number % len(models.keys)]
-            new = originals[model].copied(home.store, number, whole=whole)
+            new = originals[model].copied(target, number, whole=whole)
             for row in told[model]:
                 event, partition = (_replaced(text, new) for text in (row[2], row[7]))
                 index.execute(

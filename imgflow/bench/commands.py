@@ -16,7 +16,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from imgflow.bench.s3.commands import add_to as _add_s3_commands
+
 app = typer.Typer(help="Measure what the README claims.", no_args_is_help=True)
+_add_s3_commands(app)
 out = Console()
 
 # A batch of 64, from the drop until it is published.

@@ -64,12 +64,17 @@ def bench_sensor(files: int, told: Callable[[str], None]) -> list[Tick]:
 
 @dataclass(slots=True)
 class Queue:
-    """The sensor on an instance of its own, whose daemon's part is played here."""
+    """The sensor on an instance of its own, whose daemon's part is played here.
+
+    tick_s, add_s: of the last tick: the sensor itself, and the adding of its partitions.
+    """
 
     home: Home
     instance: dg.DagsterInstance
     definitions: dg.Definitions
     cursor: str | None = None
+    tick_s: float = 0.0
+    add_s: float = 0.0
 
     def tick(self) -> dg.SensorResult:
         """What a tick of the sensor asks for; its new partitions are added."""
@@ -79,10 +84,15 @@ class Queue:
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, definitions=self.definitions
         )
-        result = upload_sensor(context, home=HomeResource(root=str(self.home.root)))
+        store, uploads = (each.url if each else "" for each in (self.home.storage, self.home.inbox))
+        resource = HomeResource(root=str(self.home.root), store=store, uploads=uploads)
+        began = time.perf_counter()
+        result = upload_sensor(context, home=resource)
         assert isinstance(result, dg.SensorResult)
+        self.tick_s, began = time.perf_counter() - began, time.perf_counter()
         for added in result.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions("photos", list(added.partition_keys))
+        self.add_s = time.perf_counter() - began
         self.cursor = result.cursor
         return result
 
@@ -104,10 +114,16 @@ class Queue:
 
 @contextmanager
 def _queue(folder: str) -> Iterator[Queue]:
+    with queue_of(Home(Path(folder) / "data")) as found:
+        yield found
+
+
+@contextmanager
+def queue_of(home: Home) -> Iterator[Queue]:
+    """The sensor of an installation, on Dagster's instance of that."""
     from imgflow.definitions import line_definitions
     from imgflow.defs.launch import instance
 
-    home = Home(Path(folder) / "data")
     before = os.environ.pop("DAGSTER_HOME", None)
     try:
         with instance(home) as found:

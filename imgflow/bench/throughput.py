@@ -87,6 +87,11 @@ def _measure(
     )
 
 
+def measure_bare(name: str, home: Home, advance: Callable[[], None]) -> Throughput:
+    """All uploads of a home through the chain alone."""
+    return _measure(name, home, _bare, advance)
+
+
 def _bare(keys: list[ImageKey], home: Home, done: Callable[[Passage], None]) -> None:
     size = home.policy().run.batch_size
     for start in range(0, len(keys), size):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -164,6 +163,6 @@ def _metadata(record: Record, store: Store) -> dict[str, dg.MetadataValue]:
             size = f"{record.output.width} x {record.output.height}"
             metadata["size"] = dg.MetadataValue.text(size)
     for rendition in record.renditions:
-        published = Path(store.published_location(record.catalog, rendition.path))
-        metadata[rendition.name] = dg.MetadataValue.path(str(published))
+        published = store.published_location(record.catalog, rendition.path)
+        metadata[rendition.name] = dg.MetadataValue.path(published)
     return metadata

@@ -88,7 +88,9 @@ def launch(
     """Take images through all versions, in as many runs as the policy's batch size asks for."""
     from imgflow.definitions import line_definitions
 
-    job = line_definitions(str(home.root), progress).resolve_job_def("rescue_photos")
+    store, uploads = (place.url if place else "" for place in (home.storage, home.inbox))
+    definitions = line_definitions(str(home.root), progress, store, uploads)
+    job = definitions.resolve_job_def("rescue_photos")
     size = home.policy().run.batch_size
     launched = []
     with instance(home) as found:

@@ -8,15 +8,45 @@ import dagster as dg
 from imgflow.chain import Passage
 from imgflow.engines.compute import PRECISIONS, Compute, Precision
 from imgflow.home import Home
+from imgflow.store.place import Place
 
 
 class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The installation's folder. Empty: IMGFLOW_HOME, or `data` in the current folder."""
+    """The installation's folder. Empty: IMGFLOW_HOME, or `data` in the current folder.
+
+    store: s3://bucket/prefix; empty: a folder of the home; None: as IMGFLOW_STORE says.
+    uploads: the same, and IMGFLOW_UPLOADS.
+    """
 
     root: str = ""
+    store: str | None = None
+    uploads: str | None = None
 
     def home(self) -> Home:
-        return Home(Path(self.root).absolute()) if self.root else Home.find()
+        found = Home.find()
+        root = Path(self.root).absolute() if self.root else found.root
+        store = found.storage.url if found.storage and self.store is None else self.store
+        uploads = found.inbox.url if found.inbox and self.uploads is None else self.uploads
+        return Home(
+            root, self.place(store) if store else None, self.place(uploads) if uploads else None
+        )
+
+    def place(self, url: str) -> Place:
+        """Raises ImgflowError for what names no place in a bucket."""
+        return Place.parse(url)
+
+
+def home_resource(
+    root: str = "", store: str | None = None, uploads: str | None = None
+) -> HomeResource:
+    """The installation at `root`, by an S3Resource where it has to do with buckets."""
+    plain = HomeResource(root=root, store=store, uploads=uploads)
+    home = plain.home()
+    if home.storage is None and home.inbox is None:
+        return plain
+    from imgflow.defs.buckets import BucketHomeResource, s3_resource
+
+    return BucketHomeResource(root=root, store=store, uploads=uploads, s3=s3_resource())
 
 
 class GpuResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -56,7 +56,10 @@ def catalog_refresh(
     if not after:
         for problem in plan.problems:
             context.log.warning(problem)
-        if swept := sweep(found_home.root):
+        swept = sweep(found_home.root)
+        if found_home.storage is not None:  # a store in a folder lies below the home
+            swept += found_home.store.sweep()
+        if swept:
             context.log.info(f"{swept} half-written files of killed writers deleted")
     told = plan.summary() + (f"; goes on after {plan.after}" if plan.after else "")
     context.log.info(told)

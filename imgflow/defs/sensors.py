@@ -59,15 +59,24 @@ def upload_sensor(
     entries = dict(index.entries)
     known = known_keys(context.instance)
     in_flight = keys_in_flight(context.instance, known)
-    arrivals = look(
-        found_home,
-        order.line(),
-        index,
-        tick=tick,
-        in_flight=in_flight,
-        max_keys=MAX_KEYS,
-        budget_s=BUDGET_S,
-    )
+    limits: dict[str, Any] = {"tick": tick, "max_keys": MAX_KEYS, "budget_s": BUDGET_S}
+    if found_home.inbox is None:
+        turn = None
+        arrivals = look(found_home, order.line(), index, in_flight=in_flight, **limits)
+    else:
+        from imgflow.bucketwatch import Round, look_at_bucket
+        from imgflow.notifications import Notifications
+
+        arrivals, turn = look_at_bucket(
+            found_home,
+            order.line(),
+            index,
+            Round.of(before),
+            in_flight=in_flight,
+            known=set(known),
+            notifications=Notifications.of(found_home.inbox),
+            **limits,
+        )
     if index.entries != entries or not before:
         index.save(path)
     notices = hashlib.sha256("\n".join(arrivals.notices).encode()).hexdigest()[:16]
@@ -107,6 +116,7 @@ def upload_sensor(
             "notices": notices,
             "began": began,
             "ended": unshown.runs,
+            **({"bucket": turn.as_list()} if turn else {}),
         }
     )
     if not requests:

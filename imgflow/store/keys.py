@@ -187,6 +187,17 @@ _PARTIAL_SUFFIXES = (".part", ".tmp", ".crdownload")
 _MASK_FOLDER = "masks"
 
 
+def is_passed_over(path: PurePosixPath) -> bool:
+    """Whether the name of a file below the upload root says that it is no photo: hidden, in
+    progress, a manifest or a mask."""
+    name = path.name.lower()
+    return (
+        name.endswith((*_PARTIAL_SUFFIXES, MASK_ENDING, ".json"))
+        or any(part.startswith(".") for part in path.parts)
+        or any(part.lower() == _MASK_FOLDER for part in path.parts[:-1])
+    )
+
+
 class Uploads:
     """The folder that users drop photos into.
 

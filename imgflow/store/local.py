@@ -7,62 +7,28 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from imgflow.errors import StoreError
+from imgflow.files import sweep
 from imgflow.lineage.record import ObjectRef, Record, Version
 from imgflow.lineage.seal import SealBroken
 from imgflow.store.keys import ImageKey
-from imgflow.store.store import SUFFIXES, ImageFiles, sha256_hex
-
-_DAMAGED = "damaged-"
-_REPLACED = re.compile(rf"({'|'.join(Version)})-([0-9a-f]{{64}})\.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Damaged:
-    """A record file that could not be read and was set aside. key: empty where nothing says
-    which photo it was of."""
-
-    key: str
-    version: str
-    location: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.key or 'a photo'}: the record of {self.version} was damaged; it was put aside "
-            f"at {self.location}, and the version is made again. Delete that file once you have "
-            "looked at it"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectFile:
-    """An object as a file. changed: when it was last put, Unix time."""
-
-    path: Path
-    sha256: str
-    size: int
-    changed: float
-
-
-@dataclass(frozen=True, slots=True)
-class RecordText:
-    """A record's file. changed: when it was written, Unix time. replaced: it is in the history.
-    aside: it was damaged and set aside."""
-
-    path: Path
-    text: bytes
-    changed: float
-    replaced: bool
-    aside: bool
+from imgflow.store.store import (
+    DAMAGED,
+    REPLACED,
+    SUFFIXES,
+    Damaged,
+    ImageFiles,
+    ObjectFile,
+    RecordText,
+    sha256_hex,
+)
 
 
 class LocalStore:
@@ -78,6 +44,9 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+
+    def without_archiving(self) -> LocalStore:
+        return _Hashing(self.root)
 
     # -- originals and objects ---------------------------------------------------------
 
@@ -127,23 +96,27 @@ class LocalStore:
                     if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
                         found = entry.stat(follow_symlinks=False)
                         sha256 = entry.name.partition(".")[0]
-                        yield ObjectFile(Path(entry.path), sha256, found.st_size, found.st_mtime)
+                        yield ObjectFile(entry.path, sha256, found.st_size, found.st_mtime)
 
     def drop_object(self, file: ObjectFile, older_than: float) -> bool:
         """Delete an object unless it was put again since `older_than` (Unix time).
 
         While somebody puts an object, nothing is dropped. Raises StoreError.
         """
+        path = Path(file.path)
         with self._locked(exclusive=True):
             try:
-                if file.path.stat().st_mtime >= older_than:
+                if path.stat().st_mtime >= older_than:
                     return False
-                file.path.unlink()
+                path.unlink()
             except FileNotFoundError:
                 return False
             except OSError as error:
-                raise _store_error(file.path, error) from error
+                raise _store_error(path, error) from error
         return True
+
+    def sweep(self) -> int:
+        return sweep(self.root)
 
     @contextmanager
     def _locked(self, *, exclusive: bool) -> Iterator[None]:
@@ -179,9 +152,9 @@ class LocalStore:
                         text, changed = path.read_bytes(), path.stat().st_mtime
                     except FileNotFoundError:  # replaced in this moment: it is in the history
                         continue
-                    aside = path.name.startswith(_DAMAGED)
+                    aside = path.name.startswith(DAMAGED)
                     replaced = path.parent.name == "history" and not aside
-                    yield RecordText(path, text, changed, replaced, aside)
+                    yield RecordText(str(path), text, changed, replaced, aside)
 
     def put_record(self, record: Record) -> None:
         path = self._record_path(record.catalog, ImageKey(record.key), record.version)
@@ -222,8 +195,8 @@ class LocalStore:
         folder = self.root / "records" / catalog
         images = [folder / key.digest] if key else sorted(folder.glob("*/"))
         for image in images:
-            for path in sorted((image / "history").glob(f"{_DAMAGED}*.json")):
-                version = path.stem.removeprefix(_DAMAGED)
+            for path in sorted((image / "history").glob(f"{DAMAGED}*.json")):
+                version = path.stem.removeprefix(DAMAGED)
                 yield Damaged(key or _key_of(image), version, str(path))
 
     def image_files(self, catalog: str, digest: str | None = None) -> Iterator[ImageFiles]:
@@ -242,13 +215,13 @@ class LocalStore:
                 names = sorted(os.listdir(image / "history"))
             except (FileNotFoundError, NotADirectoryError):
                 names = []
-            replaced = (found for name in names if (found := _REPLACED.fullmatch(name)))
+            replaced = (found for name in names if (found := REPLACED.fullmatch(name)))
             if current or names:
                 yield ImageFiles(
                     digest=image.name,
                     current=current,
                     replaced=frozenset((Version(each[1]), each[2]) for each in replaced),
-                    damaged=tuple(name for name in names if name.startswith(_DAMAGED)),
+                    damaged=tuple(name for name in names if name.startswith(DAMAGED)),
                 )
 
     def record_stamps(self, catalog: str) -> Iterator[tuple[str, Version, str]]:
@@ -323,6 +296,11 @@ class LocalStore:
         if path.exists() and path.stat().st_size == len(data):
             return
         _write_atomic(path, data, durable=durable)
+
+
+class _Hashing(LocalStore):
+    def put_original(self, data: bytes) -> str:
+        return sha256_hex(data)
 
 
 def _write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -404,7 +382,7 @@ def _current(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except (ValidationError, SealBroken):
-        damaged = path.parent / "history" / f"{_DAMAGED}{path.name}"
+        damaged = path.parent / "history" / f"{DAMAGED}{path.name}"
         damaged.parent.mkdir(exist_ok=True)
         path.replace(damaged)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,57 @@ from imgflow.store.keys import ImageKey
 
 def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+DAMAGED = "damaged-"
+"""How the names of records begin that were set aside."""
+REPLACED = re.compile(rf"({'|'.join(Version)})-([0-9a-f]{{64}})\.json")
+"""The names of records in the history: version, and sha256 of the file."""
+
+UNUSABLE = frozenset(
+    ("disk_full", "store_unwritable", "store_unreachable", "store_forbidden", "bucket_missing")
+)
+"""Codes of StoreErrors that say that nothing can be kept any more, of whatever photo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A record file that could not be read and was set aside. key: empty where nothing says
+    which photo it was of."""
+
+    key: str
+    version: str
+    location: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key or 'a photo'}: the record of {self.version} was damaged; it was put aside "
+            f"at {self.location}, and the version is made again. Delete that file once you have "
+            "looked at it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFile:
+    """An object as it lies there. path: where a person finds it: a path or URL. changed: when it
+    was last put, Unix time."""
+
+    path: str
+    sha256: str
+    size: int
+    changed: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordText:
+    """A record's file. path: as of objects. changed: when it was written, Unix time.
+    replaced: it is in the history. aside: it was damaged and set aside."""
+
+    path: str
+    text: bytes
+    changed: float
+    replaced: bool
+    aside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +87,12 @@ class Store(Protocol):
 
     Every write is atomic: a reader sees all of it or nothing. Nothing is ever overwritten but
     a record, whose predecessor moves to its history, and a published file, whose bytes stay
-    in the objects. All methods raise StoreError (codes: disk_full, object_missing,
-    object_damaged, store_unwritable).
+    in the objects. All methods raise StoreError (codes: object_missing, object_damaged, and
+    those of UNUSABLE).
     """
+
+    def without_archiving(self) -> Store:
+        """The same store, which only tells the hash of an original that it is given."""
 
     def put_original(self, data: bytes) -> str:
         """Archive the bytes that a user gave us; returns their sha256."""
@@ -101,6 +156,24 @@ class Store(Protocol):
 
     def published_paths(self, catalog: str) -> Iterator[str]:
         """The paths of all published files."""
+
+    def catalogs(self) -> list[str]:
+        """The names of all catalogs that have records."""
+
+    def damaged(self, catalog: str, key: ImageKey | None = None) -> Iterator[Damaged]:
+        """The records that were set aside, of one image or of all, until somebody deletes them."""
+
+    def record_texts(self) -> Iterator[RecordText]:
+        """The files of all records of all catalogs: current, replaced and set aside."""
+
+    def object_files(self) -> Iterator[ObjectFile]:
+        """All objects, whoever names them. Originals are none."""
+
+    def drop_object(self, file: ObjectFile, older_than: float) -> bool:
+        """Delete an object unless it was put again since `older_than` (Unix time)."""
+
+    def sweep(self) -> int:
+        """Delete what writers that were killed long ago left half-written; returns how much."""
 
     def get_cached(self, kind: str, digest: str) -> bytes | None:
         """A cached intermediate (a detection, say), or None. Safe to delete at any time."""

@@ -174,7 +174,7 @@ def test_published_files_are_signed_audited_replayed_and_known(
     assert image.problems == []
     # A replay has no key to sign with, and needs none.
     monkeypatch.delenv("IMGFLOW_C2PA_KEY")
-    replay = Replay(home.store.root, CATALOG, home.root / "again", (Version.PUBLISHED,))
+    replay = Replay(home.store, CATALOG, home.root / "again", (Version.PUBLISHED,))
     (again,) = replay_image(A, replay, two_engines(the_stamp()))
     assert again.status == "same"
     assert "content credentials" in again.notes[0]
