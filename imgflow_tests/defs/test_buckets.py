@@ -72,8 +72,9 @@ def test_the_sensor_asks_for_what_is_in_the_bucket_once(
     keys: list[Any] = []
     with instance(home) as dagster:
         for _ in range(2):
-            context = dg.build_sensor_context(instance=dagster, cursor=cursor)
-            result = upload_sensor(context, home=resource)
+            # The resource has another one in it, which Dagster opens and closes.
+            with dg.build_sensor_context(instance=dagster, cursor=cursor) as context:
+                result = upload_sensor(context, home=resource)
             assert isinstance(result, dg.SensorResult)
             for added in result.dynamic_partitions_requests or []:
                 dagster.add_dynamic_partitions(str(PHOTOS.name), list(added.partition_keys))
