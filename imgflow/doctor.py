@@ -99,13 +99,14 @@ def _policy_or_default(home: Home) -> Policy:
 
 
 def _policy(home: Home) -> _Check:
-    policy = home.policy()
-    where = home.policy_file if home.policy_file.exists() else "defaults"
-    yield "ok", f"{where} (sha256 {policy.digest()[:12]})"
+    for each in home.all():
+        policy = each.policy()
+        where = each.policy_file if each.policy_file.exists() else "defaults"
+        yield "ok", f"{where} (sha256 {policy.digest()[:12]})"
 
 
 def _folders(home: Home) -> _Check:
-    for folder in (home.uploads.root, home.store.root):
+    for folder in (*(each.uploads.root for each in home.all()), home.store.root):
         try:
             with tempfile.TemporaryFile(dir=_existing(folder)):
                 pass

@@ -74,12 +74,13 @@ class Queue:
     def tick(self) -> dg.SensorResult:
         """What a tick of the sensor asks for; its new partitions are added."""
         from imgflow.defs.resources import HomeResource
-        from imgflow.defs.sensors import upload_sensor
 
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, definitions=self.definitions
         )
-        result = upload_sensor(context, home=HomeResource(root=str(self.home.root)))
+        result = self.definitions.resolve_sensor_def("upload_sensor")(
+            context, home=HomeResource(root=str(self.home.root))
+        )
         assert isinstance(result, dg.SensorResult)
         for added in result.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions("photos", list(added.partition_keys))

@@ -8,6 +8,7 @@ import dagster as dg
 from imgflow.chain import Passage
 from imgflow.engines.compute import PRECISIONS, Compute, Precision
 from imgflow.home import Home
+from imgflow.policy.catalogs import MAIN
 
 
 class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -15,8 +16,12 @@ class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     root: str = ""
 
-    def home(self) -> Home:
-        return Home(Path(self.root).absolute()) if self.root else Home.find()
+    def home(self, catalog: str = MAIN) -> Home:
+        """One catalog of the installation. Raises BadCatalog where it is not listed (any more)."""
+        return self.installation().of(catalog)
+
+    def installation(self) -> Home:
+        return Home(Path(self.root).absolute()) if self.root else Home.installation()
 
 
 class GpuResource(dg.ConfigurableResource):  # type: ignore[type-arg]
