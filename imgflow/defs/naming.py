@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imgflow.lineage.record import Version
-from imgflow.policy.catalogs import MAIN, MAIN_SPEC, CatalogSpec
+from imgflow.policy.catalogs import MAIN, MAIN_SPEC, SHARD, CatalogSpec
 from imgflow.store.keys import ImageKey
 
 
@@ -47,7 +47,7 @@ class Part:
 
     @property
     def group(self) -> str:
-        return "photos" if self.is_plain else "__".join(self.prefix)
+        return "photos" if self.is_plain else SHARD.join(self.prefix)
 
     @property
     def op(self) -> str:

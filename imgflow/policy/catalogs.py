@@ -22,6 +22,8 @@ MAIN = "main"
 MOST_KEYS = 100_000
 """Of one partition set: above that, Dagster's pages and daemons become slow."""
 MOST_SHARDS = 500
+SHARD = "_shard_"
+"""Between a catalog's name and a shard's number; in no catalog's name."""
 # What would be taken for something else among the names of assets, groups and jobs.
 _TAKEN = frozenset({"photos", "reports", "catalog", "quality_report", "refresh"}) | {
     "raw", "detexted", "inpainted", "upscaled", "published",
@@ -59,7 +61,7 @@ class CatalogSpec(BaseModel):
     @field_validator("name")
     @classmethod
     def _not_taken(cls, name: str) -> str:
-        if name in _TAKEN:
+        if name in _TAKEN or SHARD in name:
             raise ValueError(f"'{name}' means something else here: choose another name")
         return name
 

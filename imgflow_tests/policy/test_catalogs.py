@@ -84,6 +84,7 @@ def test_one_of_several_must_be_named(home: Home) -> None:
         ("catalogs: [{name: Shoes}]", "catalogs[0].name (line 1)"),
         ("catalogs: [{name: shoes__a}]", "name"),
         ("catalogs: [{name: published}]", "means something else"),
+        ("catalogs: [{name: shoes_shard_1}]", "means something else"),
         ("catalogs: [{name: shoes, shards: 0}]", "shards"),
         ("catalogs: [{name: shoes, shards: 501}]", "shards"),
         ("catalogs: [{name: shoes, shard: 2}]", "did you mean 'shards'?"),
