@@ -168,7 +168,11 @@ def test_a_run_becomes_a_task_with_a_card(tmp_path: Path, monkeypatch: pytest.Mo
                     return ecs.run_task(**given, launchType="FARGATE")
 
                 monkeypatch.setattr(launcher, "_run_task", lambda **given: _first(run_task, given))
-                run = instance.create_run_for_job(small, tags={CATALOG_TAG: "shoes"})
+                run = instance.create_run_for_job(
+                    small,
+                    tags={CATALOG_TAG: "shoes"},
+                    job_code_origin=dg.reconstructable(small).get_python_origin(),
+                )
                 launcher.launch_run(LaunchRunContext(run, None))
                 task_arn = instance.get_run_by_id(run.run_id).tags["ecs/task_arn"]  # type: ignore[union-attr]
             (task,) = ecs.describe_tasks(cluster=cluster, tasks=[task_arn])["tasks"]
