@@ -12,7 +12,9 @@ from imgflow.imaging.folding import folded
 Plane = NDArray[np.float32]
 SHAPE = (240, 360)
 # Where the mark stands; every second row is shifted.
-PLACES = [(x + 60 * (row % 2), 30 + 45 * row) for row in range(5) for x in (-140, -20, 100, 220, 340)]
+PLACES = [
+    (x + 60 * (row % 2), 30 + 45 * row) for row in range(5) for x in (-140, -20, 100, 220, 340)
+]
 
 
 def mark(place: tuple[int, int], strength: float, text: str = "SAMPLE") -> Plane:
