@@ -46,7 +46,8 @@ def ingest_paths(paths: Iterable[Path], home: Home) -> Iterator[Ingested]:
     another of the same name archives the other's bytes first; two of the same name in one call
     are told apart by nobody, so that the second fails. Raises StoreError.
     """
-    home.uploads.root.mkdir(parents=True, exist_ok=True)
+    if home.inbox is None:
+        home.uploads.root.mkdir(parents=True, exist_ok=True)
     carrier = _Carrier(home)
     for path in paths:
         try:
@@ -129,7 +130,7 @@ class _Carrier:
             key = ImageKey.from_path(place.relative_to(root))
             return Ingested(printable(photo), key, "unchanged")
         key = ImageKey.from_path(relative)
-        target = _place(root, key)
+        target = _place(root, key) if self.home.inbox is None else root / key.relative_path
         companions, problem = _companions(photo, target)
         # The photo comes last: where it is seen, what belongs to it is there.
         copies = [*companions, (photo, target)]

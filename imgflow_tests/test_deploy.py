@@ -36,6 +36,7 @@ from moto import mock_aws
 from imgflow.defs.queue import CATALOG_TAG
 from imgflow.errors import ImgflowError
 from imgflow.serve import command
+from imgflow.store.place import Place
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 REGION = "eu-central-1"
@@ -98,6 +99,27 @@ def test_no_file_names_a_registry_or_holds_a_secret() -> None:
         text = path.read_text()
         assert not re.search(r"(?:docker|ghcr|quay|nvcr|gcr|amazonaws)\.(?:io|com)\b", text)
         assert not re.search(r"(?i)(?:password|secret_access_key)\s*[:=]\s*[\"']?\w{6,}\s*$", text)
+
+
+def test_the_store_is_a_place_in_a_bucket_wherever_photos_are_made() -> None:
+    tasks = json.loads((DEPLOY / "ecs" / "task-definitions.json").read_text())
+    stores = {
+        pair["value"]
+        for task in tasks
+        for container in task["containerDefinitions"]
+        for pair in container["environment"]
+        if pair["name"] == "IMGFLOW_STORE"
+    }
+    values = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    stores |= {each["value"] for each in deployment["env"] if each["name"] == "IMGFLOW_STORE"}
+    assert {Place.parse(each).bucket for each in stores} == {"imgflow-store"}
+    compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+    for name in ("code", "webserver", "daemon"):
+        environment = compose["services"][name]["environment"]
+        # None: what the variable is where compose is started, and not set where it is not.
+        assert environment["IMGFLOW_STORE"] is None
+        assert environment["AWS_SECRET_ACCESS_KEY"] is None
 
 
 class _Metadata(BaseHTTPRequestHandler):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from imgflow.errors import BadCatalog
 from imgflow.home import CATALOG, Home
 from imgflow.policy.catalogs import CatalogSpec
 from imgflow.store.keys import ImageKey
+from imgflow.store.place import Place
 
 
 @pytest.fixture
@@ -94,6 +96,19 @@ def test_one_of_several_must_be_named(home: Home) -> None:
         ("catalogs: [{name: shoes}, {name: shoes}]", "stands twice"),
         ("catalogs: [{name: a, folder: x}, {name: b, folder: x, uploads: y}]", "another's too"),
         ("catalogs: [{name: a, uploads: x}, {name: b, uploads: x/y}]", "lie in those of 'a'"),
+        (
+            "catalogs: [{name: a, uploads: 's3://drops/x'}, {name: c, uploads: 's3://drops/x/y'}]",
+            "lie in one another",
+        ),
+        (
+            "catalogs: [{name: a, uploads: 's3://drops'}, {name: c, uploads: 's3://drops/x'}]",
+            "lie in one another",
+        ),
+        ("catalogs: [{name: a, uploads: 's3://B_/x'}]", "names no place in a bucket"),
+        ("catalogs: [{name: a, uploads: 'https://b/x'}]", "names no place in a bucket"),
+        ("catalogs: [{name: a, policy: 's3://drops/x.yaml'}]", "only uploads may lie in a bucket"),
+        ("catalogs: [{name: a, uploads: 's3://drops/x', queue: here}]", "URL of a queue"),
+        ("catalogs: [{name: a, queue: 'https://sqs/1/q'}]", "uploads in a bucket"),
         ("catalogs: []", "catalogs"),
         ("- shoes", "mapping"),
         ("catalogs: [{name: &a shoes}, {name: *a}]", "aliases"),
@@ -101,6 +116,52 @@ def test_one_of_several_must_be_named(home: Home) -> None:
 )
 def test_mistakes_are_told(home: Home, text: str, told: str) -> None:
     assert told in refused(home, text)
+
+
+BUCKETS = "catalogs: [{name: main}, {name: shoes, uploads: 's3://drops/shoes'}]\n"
+
+
+def test_uploads_of_a_catalog_may_be_in_a_bucket(home: Home) -> None:
+    main, shoes = listed(home, BUCKETS)
+    assert (main.inbox, main.uploads_place) == (None, str(home.root / "uploads"))
+    assert shoes.inbox == Place("drops", "shoes")
+    assert shoes.uploads_place == "s3://drops/shoes"
+    assert shoes.watch == home.root / "catalogs/shoes/sensor"
+    # Seen from one of them, the others are the same, and what the list says is not handed on.
+    assert shoes.all() == main.all() == (main, shoes)
+    assert shoes.places == ("", "")
+    assert shoes.of("main") == main
+    listed(
+        home, "catalogs: [{name: a, uploads: 's3://drops/x'}, {name: c, uploads: 's3://drops/xy'}]"
+    )
+
+
+def test_uploads_that_the_environment_names_are_the_only_catalogs(home: Home) -> None:
+    found = replace(home, inbox=Place("drops", "in"))
+    (only,) = found.all()
+    assert (only.inbox, only.places) == (Place("drops", "in"), ("", "s3://drops/in"))
+    (renamed,) = listed(found, "catalogs: [{name: shoes}]\n")
+    assert (renamed.name, renamed.inbox) == ("shoes", Place("drops", "in"))
+    for text in (BUCKETS, "catalogs: [{name: main, uploads: x}]\n"):
+        with pytest.raises(BadCatalog) as raised:
+            listed(found, text)
+        assert raised.value.code == "uploads_unclear"
+
+
+@pytest.mark.parametrize("store", ["s3://drops/shoes/store", "s3://drops"])
+def test_the_store_lies_in_no_uploads_and_they_not_in_it(home: Home, store: str) -> None:
+    with pytest.raises(BadCatalog) as raised:
+        listed(replace(home, storage=Place.parse(store)), BUCKETS)
+    assert raised.value.code == "store_in_uploads"
+    assert len(listed(replace(home, storage=Place.parse("s3://drops/shoes-store")), BUCKETS)) == 2
+
+
+def test_one_queue_tells_of_one_catalog(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGFLOW_UPLOADS_QUEUE", "https://sqs/1/q")
+    assert len(listed(home, BUCKETS)) == 2
+    with pytest.raises(BadCatalog) as raised:
+        listed(home, BUCKETS.replace("{name: main}", "{name: main, uploads: 's3://drops/main'}"))
+    assert raised.value.code == "queue_unclear"
 
 
 def test_a_link_does_not_hide_that_uploads_are_shared(home: Home) -> None:
