@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.origin import judge, judge_spec
 from imgflow.engines.spec import Eraser, TextDetector, TextMap
+from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import Box, merge_boxes, polygon_box
 from imgflow.imaging.repeats import missed_copies, same_mark
 from imgflow.lineage.record import TextRegion
@@ -39,8 +40,11 @@ _MOST_LOOKS = 4
 _TILED = 3
 # Letters that tell a copy of a repeated mark from a chance likeness.
 _LEGIBLE = 4
-# Degrees between two copies of one mark.
-_TURNED = 6.0
+# Degrees between two copies of one mark, and how many times as high the one is as the other.
+_TURNED, _ALIKE = 6.0, (0.7, 1.4)
+# Lines of one text, in heights: how far it reaches from the middle of the other, and how far it
+# is from it, in its line and below or above it.
+_IN_LINE, _NEAR, _BELOW = 0.8, 2.0, 1.1
 _COPY = "looks like the other copies"
 
 # Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
@@ -179,15 +183,7 @@ def _one_mark(one: TextRegion, other: TextRegion) -> bool:
     """Whether two regions may be copies of one mark: as large, as turned, and read alike."""
     if one is other:
         return True
-    (_, sides, angle), (_, others, turned) = (
-        cv2.minAreaRect(np.array(each.polygon, np.float32)) for each in (one, other)
-    )
-    apart = abs(angle - turned) % 90
-    return (
-        same_mark(one.text, other.text)
-        and min(apart, 90 - apart) < _TURNED
-        and 0.7 < min(sides) / max(min(others), 1) < 1.4
-    )
+    return same_mark(one.text, other.text) and _as_turned(one, other)
 
 
 def select_unwanted(
@@ -222,8 +218,13 @@ def select_unwanted(
     else:
         going = [region for region in free if region.kind == "overlay"]
         doubtful = [region for region in free if region.kind is None]
-        # A copy of a mark that is known for an overlay is no doubt one as well.
-        copies = [each for each in doubtful if any(_is_copy(each, sure) for sure in going)]
+        # A copy of a mark that is known for an overlay is no doubt one as well, and so is what
+        # goes on with it.
+        copies = [
+            each
+            for each in doubtful
+            if any(_is_copy(each, sure) or _goes_on(each, sure) for sure in going)
+        ]
         # One that is repeated all over may lie on what it resembles, too.
         repeated = [each for each in going if any(map(_says_repeated, each.reasons))]
         copies += [
@@ -254,6 +255,29 @@ def _is_copy(region: TextRegion, sure: TextRegion) -> bool:
     return same_mark(region.text, sure.text) or (
         bool(one and other) and (one in other or other in one)
     )
+
+
+def _goes_on(region: TextRegion, sure: TextRegion) -> bool:
+    """Whether two regions are lines of one text, or marks of one tiling: as large, turned alike,
+    and beside each other, or the one repeated all over the photo."""
+    line, other = (np.array(each.polygon, np.float32) for each in (sure, region))
+    place = place_beside(line, other)
+    if _as_turned(region, sure) and any(map(_says_repeated, sure.reasons)):
+        return True
+    if not _ALIKE[0] <= place.size <= _ALIKE[1]:
+        return False
+    in_line = place.reach <= _IN_LINE and place.apart <= _NEAR
+    return in_line or (place.below <= _BELOW and place.apart <= 0)
+
+
+def _as_turned(one: TextRegion, other: TextRegion) -> bool:
+    """Whether two regions are as turned, and as high."""
+    (_, sides, angle), (_, others, turned) = (
+        cv2.minAreaRect(np.array(each.polygon, np.float32)) for each in (one, other)
+    )
+    apart = abs(angle - turned) % 90
+    ratio = min(sides) / max(min(others), 1)
+    return min(apart, 90 - apart) < _TURNED and _ALIKE[0] < ratio < _ALIKE[1]
 
 
 def _claiming(regions: Sequence[TextRegion], own_marks: Sequence[str]) -> tuple[TextRegion, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.spec import TextDetector, TextMap
+from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import dilate, grown_polygon, polygon_mask
 from imgflow.lineage.record import TextRegion
 
@@ -20,7 +21,7 @@ _WHITE, _BLACK = 40, 190
 # Pixels of the page's short side: its letters are large or plain enough for that.
 _PAGE = 480
 # What a reading must be: letters, and how sure the map is of its strokes.
-_LETTERS, _MAPPED = 4, 0.5
+_LETTERS, _MAPPED = 4, 0.6
 # ---- letters that nobody can read, but the map is sure of
 # From which probability on a pixel counts as a drawn letter, of 255.
 _DRAWN = 128
@@ -172,41 +173,15 @@ def _beside(mark: NDArray[np.float32], letters: _Letters) -> bool:
     row with it, or a line above or below."""
     if _next(mark, letters):
         return True
-    place = _place(mark, letters)
+    place = place_beside(mark, letters.box)
     if letters.sure < _ALIGNED or not _SIZES[0] <= place.size <= _SIZES[1]:
         return False
     return place.reach <= _BAND or (place.below <= _BELOW and place.apart <= 0)
 
 
 def _next(mark: NDArray[np.float32], letters: _Letters) -> bool:
-    place = _place(mark, letters)
+    place = place_beside(mark, letters.box)
     return place.reach <= _BAND and place.apart <= _REACH and letters.sure >= _NEXT
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where letters are beside a line, in heights of it: how high they are, how far they reach
-    above or below its middle, and how far they are from it along it and across (at most 0:
-    beside it)."""
-
-    size: float
-    reach: float
-    apart: float
-    below: float
-
-
-def _place(line: NDArray[np.float32], letters: _Letters) -> _Place:
-    """line: (4, 2), from its first corner on along its baseline."""
-    along, across = line[1] - line[0], line[3] - line[0]
-    length, height = (max(float(np.linalg.norm(side)), 3.0) for side in (along, across))
-    seen = (letters.box - line.mean(axis=0)) / height
-    x, y = seen @ (along / length), seen @ (across / height)
-    return _Place(
-        size=float(y.max() - y.min()),
-        reach=float(np.abs(y).max()),
-        apart=max(float(x.min()), -float(x.max())) - length / height / 2,
-        below=max(float(y.min()), -float(y.max())) - 0.5,
-    )
 
 
 def _along(box: NDArray[np.float32]) -> NDArray[np.float32]:

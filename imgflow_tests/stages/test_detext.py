@@ -237,7 +237,7 @@ def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
         """Sees letters everywhere, and not a stroke."""
 
         def survey(self, pixels: Pixels) -> TextMap:
-            doubt = np.full(pixels.shape[:2], 100, np.uint8)
+            doubt = np.full(pixels.shape[:2], 140, np.uint8)
             return TextMap(doubt, np.zeros_like(doubt))
 
     engines.register_text_detector("rapidocr", Certain)
@@ -313,9 +313,18 @@ def test_text_that_may_be_either_waits_for_a_person_untouched(
     assert "'Lorem' (flat colour)" in outcome.reason.message
 
 
-@pytest.mark.parametrize(("text", "going"), [("imagehub", 2), ("hub", 2), ("Nordwind", 0)])
-def test_an_uncertain_copy_of_a_sure_mark_goes_with_it(
+@pytest.mark.parametrize(
+    ("text", "shift", "going"),
+    [
+        ("imagehub", 9, 2),
+        ("hub", 9, 2),
+        ("Nordwind", 9, 0),
+        ("the next line", 1.3, 2),  # of the same text
+    ],
+)
+def test_what_is_uncertain_goes_with_a_sure_mark_that_it_copies_or_goes_on_with(
     text: str,
+    shift: float,
     going: int,
     monkeypatch: pytest.MonkeyPatch,
     engines: Engines,
@@ -329,9 +338,11 @@ def test_an_uncertain_copy_of_a_sure_mark_goes_with_it(
 
     def judge(pixels: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
         sure, doubtful = regions
+        corners = np.array(sure.polygon)
+        below = corners + np.array([0, shift * np.ptp(corners[:, 1])])
         return [
             sure.model_copy(update={"kind": "overlay", "text": "imagehub"}),
-            doubtful.model_copy(update={"kind": None, "text": text}),
+            doubtful.model_copy(update={"kind": None, "text": text, "polygon": below.tolist()}),
         ]
 
     engines.register_text_detector("rapidocr", Twice)

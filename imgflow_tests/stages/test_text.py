@@ -233,7 +233,7 @@ def test_ocr_is_asked_only_where_a_letter_shows(stamped: Stamped) -> None:
 
         def survey(self, pixels: Pixels) -> TextMap:
             seen = np.zeros(pixels.shape[:2], np.uint8)
-            seen[0, : self.count] = 100
+            seen[0, : self.count] = 140
             return TextMap(np.zeros_like(seen), seen)
 
     for count, always, looks in ((0, False, 0), (10, False, 0), (200, False, 1), (0, True, 1)):

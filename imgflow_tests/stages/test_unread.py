@@ -130,7 +130,7 @@ def test_a_reading_of_the_map_names_the_region() -> None:
 
 
 def test_faint_letters_count_where_they_can_be_read() -> None:
-    drawn, (box,) = written(("SAMPLE", (120, 100)), level=160)
+    drawn, (box,) = written(("SAMPLE", (120, 100)), level=195)
     assert unread(drawn) == []
     (found,) = unread(drawn, detector=Reader(("SAMPLE", box)))
     assert found.text == "SAMPLE"
