@@ -170,7 +170,7 @@ def load_catalogs(path: Path, root: Path) -> tuple[CatalogSpec, ...]:
     """
     try:
         text = read_limited(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter: of a home that cannot be made
         return (MAIN_SPEC,)
     except OSError as error:
         raise BadCatalog(
