@@ -14,7 +14,7 @@ from imgflow.chain import Line, Passage, crash_reason, first_unmade, rescue, sto
 from imgflow.engines.compute import Compute
 from imgflow.equipment import equip
 from imgflow.errors import StoreError
-from imgflow.home import CATALOG, Home
+from imgflow.home import Home
 from imgflow.lineage.record import Reason, Version
 from imgflow.pool import Done, Loss, cores, peak_mb, supervise
 from imgflow.store.keys import ImageKey
@@ -39,7 +39,7 @@ class Order:
         """The line of one process. Raises BadPolicy, BadCatalog."""
         policy = self.home.policy()
         return Line(
-            catalog=CATALOG,
+            catalog=self.home.name,
             store=self.home.store,
             engines=equip(self.home, policy, compute=self.compute, models=self.models),
             policy=policy,

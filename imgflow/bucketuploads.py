@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -25,7 +26,7 @@ from imgflow.store.place import Place
 
 _MAX_NAME_BYTES = 255
 _KEPT = 2
-"""So many photos of one process lie on this machine: the one at work, and the one before."""
+"""So many photos of one thread lie on this machine: the one at work, and the one before."""
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class BucketUploads(Uploads):
         super().__init__(root)
         self.place = place
         self.bucket = Bucket(place)
-        self._fetched: OrderedDict[ImageKey, TemporaryDirectory[str]] = OrderedDict()
+        self._of_thread = threading.local()
 
     def __reduce__(self) -> tuple[type[BucketUploads], tuple[Place, Path]]:
         return BucketUploads, (self.place, self.root)
@@ -168,15 +169,18 @@ class BucketUploads(Uploads):
 
     def _folder(self, key: ImageKey) -> Path:
         """An empty folder for a photo. Those of photos before are deleted."""
-        if key in self._fetched:
-            self._fetched.pop(key).cleanup()
-        while len(self._fetched) >= _KEPT:
-            self._fetched.popitem(last=False)[1].cleanup()
-        self._fetched[key] = TemporaryDirectory(prefix="imgflow-upload-")
-        return Path(self._fetched[key].name)
+        # A thread's own: a sensor's photo must not go because a schedule beside it fetches others.
+        fetched: OrderedDict[ImageKey, TemporaryDirectory[str]]
+        fetched = self._of_thread.__dict__.setdefault("fetched", OrderedDict())
+        if key in fetched:
+            fetched.pop(key).cleanup()
+        while len(fetched) >= _KEPT:
+            fetched.popitem(last=False)[1].cleanup()
+        fetched[key] = TemporaryDirectory(prefix="imgflow-upload-")
+        return Path(fetched[key].name)
 
 
-@lru_cache(maxsize=16)
+@cache
 def bucket_uploads(place: Place, root: Path) -> BucketUploads:
     """The uploads of a place, one for all who ask in this process: connections are kept."""
     return BucketUploads(place, root)

@@ -19,12 +19,11 @@ from imgflow.errors import ImgflowError
 from imgflow.home import Home
 from imgflow.notifications import Notifications
 from imgflow.store.bucket import Listed
-from imgflow.store.keys import ImageKey, Scan
+from imgflow.store.keys import ImageKey
 from imgflow.watch import (
     Arrivals,
     Given,
     Index,
-    Source,
     Stretch,
     look,
     manifest_names,
@@ -171,14 +170,6 @@ def look_at_bucket(
         **shared,
     )
     return _both(arrivals, found), _next(turn, listing, found, uploads, now)
-
-
-def whole_bucket(home: Home) -> tuple[Scan, Source]:
-    """All photos of the bucket, and what tells of their files. Raises StoreError."""
-    uploads = home.uploads
-    assert isinstance(uploads, BucketUploads)
-    listing = uploads.listing()
-    return uploads.photos(listing.files.values()), BucketSource(uploads, listing)
 
 
 def _next(

@@ -18,6 +18,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from imgflow.bench.commands import app as bench_app
+from imgflow.catalog_choice import Catalog, OneCatalog, by_catalog, chosen, label, typed_keys
 from imgflow.console import AS_JSON as _AS_JSON
 from imgflow.console import Json, err, out
 from imgflow.console import complain as _complain
@@ -30,15 +31,18 @@ from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
 from imgflow.lineage_commands import add_to as _add_lineage_commands
 from imgflow.models_cli import app as models_app
+from imgflow.serve import PORTS, Service
 
 if TYPE_CHECKING:
     from imgflow.chain import Passage
+    from imgflow.lineage.overview import Overview
     from imgflow.lineage.record import Version
     from imgflow.oneshot import Result, Task
     from imgflow.policy.choice import Prices
     from imgflow.policy.manifest import Manifest
     from imgflow.policy.policy import Policy
     from imgflow.store.keys import ImageKey
+    from imgflow.store.store import Damaged
 
 
 class _Commands(TyperGroup):
@@ -76,6 +80,8 @@ app.add_typer(models_app, name="models", no_args_is_help=True)
 Engine = Annotated[
     str | None, typer.Option(help="Instead of the policy's: one that it declares, or a model.")
 ]
+_NOTHING = "nothing to do. Bring some: imgflow ingest PATHS"
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Source = Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")]
 Target = Annotated[Path, typer.Argument(help="The file or folder to write.")]
@@ -93,7 +99,9 @@ def demo() -> None:
     """The main job on real photos: damage a small catalog, take it through the line, show it."""
     from imgflow.demo.run import run_demo
 
-    if not run_demo(Home.find(), out):
+    home = Home.installation().of(CATALOG)
+    home.require_folders("imgflow demo")
+    if not run_demo(home, out):
         raise typer.Exit(1)
 
 
@@ -105,7 +113,7 @@ def dev(
     """Start the Dagster UI and daemon on this installation."""
     from imgflow.defs.launch import dagster_home
 
-    home = Home.find()
+    home = Home.installation()
     workspace = Path("workspace.yaml")
     if not workspace.is_file():
         raise ImgflowError(
@@ -131,15 +139,31 @@ def dev(
 
 
 @app.command()
+def serve(
+    service: Annotated[Service, typer.Argument(help="Which of a deployment's three services.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104
+    port: Annotated[int, typer.Option(help="Default: 4000 for code, 3000 for webserver.")] = 0,
+    workspace: Annotated[
+        Path, typer.Option(help="The file that says where the code server is.")
+    ] = Path("workspace.yaml"),
+) -> None:
+    """Start a service of a deployment; see docs/deploy.md. On one machine: imgflow dev."""
+    from imgflow.serve import serve as become
+
+    become(service, host, port or PORTS.get(service, 0), workspace)
+
+
+@app.command()
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
+    catalog: OneCatalog = "",
     as_json: Json = False,
 ) -> None:
     """Copy photos (with their manifests and masks) into the upload folder, and announce them."""
     from imgflow.defs.launch import announce
     from imgflow.ingest import ingest_paths
 
-    home = Home.find()
+    home = Home.installation().of(catalog)
     results = list(ingest_paths(paths, home))
     new = announce(home)
     statuses = ("new", "changed", "unchanged", "incomplete", "failed")
@@ -165,26 +189,46 @@ def run(
     force: Annotated[
         bool, typer.Option(help="Make versions again though nothing changed.")
     ] = False,
+    catalog: Catalog = "",
     as_json: Json = False,
 ) -> None:
     """Take uploads through the line, on the persistent Dagster instance."""
-    from imgflow.defs.launch import launch
-    from imgflow.defs.resources import Progress as Watch
-
-    home = Home.find()
-    if home.inbox is None and not home.uploads.root.is_dir():
+    homes = chosen(catalog)
+    there = [home for home in homes if home.has_uploads]
+    if not there:
         raise BadPhoto(
             "not_found",
             "there is no upload folder",
             hint="Bring photos with `imgflow ingest PATHS`, or correct IMGFLOW_HOME",
-            photo=printable(home.uploads.root),
+            photo=printable(homes[0].uploads.root),
         )
-    if keys is None:
-        scan = home.uploads.scan()
-        wanted, failures = [key for key, _ in scan.photos], [str(each) for each in scan.problems]
-    else:
-        wanted, failures = _existing_keys(keys, home), []
+    if keys is not None:
+        run_photos(_existing_keys(keys, homes), force=force, as_json=as_json)
+        return
+    scans = [(home, home.uploads.scan()) for home in there]
+    problems = [str(problem) for _, scan in scans for problem in scan.problems]
+    wanted = [(home, [key for key, _ in scan.photos]) for home, scan in scans]
+    run_photos(wanted, problems, force=force, as_json=as_json)
+
+
+def run_photos(
+    wanted: Sequence[tuple[Home, Sequence[ImageKey]]],
+    problems: Sequence[str] = (),
+    *,
+    force: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Take photos of catalogs through the line, and say what became of them.
+
+    problems: what is to be told as failed beside them.
+    """
+    from imgflow.defs.launch import Launched, launch
+    from imgflow.defs.resources import Progress as Watch
+
+    homes = [home for home, _ in wanted]
+    failures = list(problems)
     passages: list[Passage] = []
+    runs: list[Launched] = []
 
     class Bar(Watch):
         def passed(self, passage: Passage) -> None:
@@ -192,12 +236,17 @@ def run(
             progress.advance(task)
 
     with _progress(quiet=as_json) as progress:
-        task = progress.add_task("photos", total=len(wanted))
-        runs = launch(wanted, home, Bar(), force=force)
-    failures += [each.error for each in runs if each.error]
-    failures += [_stopped(passage) for passage in passages if passage.stopped]
-    missed = sorted(set(wanted) - {passage.key for passage in passages})
-    failures += [f"{key}: the run ended before its turn. Run it again" for key in missed]
+        task = progress.add_task("photos", total=sum(len(keys) for _, keys in wanted))
+        for home, keys in wanted:
+            before = len(passages)
+            launched = launch(keys, home, Bar(), force=force)
+            passed = passages[before:]
+            missed = sorted(set(keys) - {passage.key for passage in passed})
+            told = [each.error for each in launched if each.error]
+            told += [_stopped(passage) for passage in passed if passage.stopped]
+            told += [f"{key}: the run ended before its turn. Run it again" for key in missed]
+            failures += [label(home, each, homes) for each in told]
+            runs += launched
     verdicts = Counter(str(passage.last.verdict) for passage in passages if passage.last)
     reused = sum(all(step.reused for step in passage.steps) for passage in passages)
     if as_json:
@@ -216,45 +265,69 @@ def run(
         counted = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
         if reused:
             counted.append(f"{reused} unchanged since the last run")
-        nothing = (
-            "none was finished" if wanted else "nothing to do. Bring some: imgflow ingest PATHS"
-        )
+        nothing = "none was finished" if any(keys for _, keys in wanted) else _NOTHING
         summary = ", ".join(counted) or nothing
         _say(f"{_photos(len(passages))}: {summary}")
     if failures:
         raise typer.Exit(1)
 
 
-def _existing_keys(given: list[str], home: Home) -> list[ImageKey]:
-    """The keys that were typed, in any Unicode form, each once. Raises ImgflowError."""
-    from imgflow.lineage.record import Version
-    from imgflow.store.keys import ImageKey
-
-    found: dict[ImageKey, None] = {}
-    unknown = []
-    for text in (part.strip() for each in given for part in each.split(",")):
-        if not text:
-            continue
-        try:
-            key = ImageKey(text)
-        except BadKey:  # not as keys are written, but perhaps as the file is named
-            key = ImageKey.from_path(text)
-        try:
-            home.uploads.path_of(key)
-        except BadPhoto as error:
-            # What was deleted from the upload folder is still in the archive.
-            archived = home.store.get_record(CATALOG, key, Version.RAW)
-            if error.code == "not_found" and (archived is None or not archived.original_sha256):
-                unknown.append(text)
-        found[key] = None
-    if unknown or not found:
+def _existing_keys(given: list[str], homes: Sequence[Home]) -> list[tuple[Home, list[ImageKey]]]:
+    """The keys that were typed, by catalog, each once. Raises ImgflowError."""
+    keys = typed_keys(part for each in given for part in each.split(","))
+    wanted, unknown = by_catalog(keys, homes, _has_photo)
+    if unknown or not wanted:
         names = ", ".join(unknown)
+        where = ", ".join(home.uploads_place for home in homes)
         raise BadKey(
             "key_unknown",
-            f"no such photo in {home.uploads_place}: {names}" if unknown else "no key was given",
+            f"no such photo in {where}: {names}" if unknown else "no key was given",
             hint="A key is a path below the upload folder, such as shoes/red.jpg. Nothing was run",
         )
-    return list(found)
+    return wanted
+
+
+def _has_photo(home: Home, key: ImageKey) -> bool:
+    """Whether a catalog has a photo: among its uploads, or, deleted there, in the archive."""
+    from imgflow.lineage.record import Version
+
+    try:
+        home.uploads.path_of(key)
+    except BadPhoto as error:
+        archived = home.store.get_record(home.name, key, Version.RAW)
+        return error.code != "not_found" or bool(archived and archived.original_sha256)
+    return True
+
+
+@app.command()
+def catalogs(as_json: Json = False) -> None:
+    """List the catalogs, with what is each one's own, and check the list."""
+    rows = []
+    for home in Home.installation().all():
+        spec = home.spec
+        rows.append(
+            {
+                "name": spec.name,
+                "title": spec.title,
+                "shards": spec.shards,
+                "photos": sum(1 for _ in home.store.image_keys(home.name)),
+                "uploads": home.uploads_place,
+                "policy": str(home.policy_file) if home.policy_file.exists() else "",
+                "policy_sha256": home.policy().digest(),
+                "rows": len(home.catalog()),
+                "refresh": spec.refresh,
+                "fresh_within_hours": spec.fresh_within_hours,
+            }
+        )
+    if as_json:
+        _print_json({"catalogs": rows})
+        return
+    for row in rows:
+        title = f" ({row['title']})" if row["title"] else ""
+        shards = "" if row["shards"] == 1 else f" in {row['shards']} shards"
+        _say(f"{row['name']}{title}: {_photos(int(str(row['photos'])))} in the records{shards}")
+        _say(f"  uploads: {row['uploads']}")
+        _say(f"  policy:  {row['policy'] or 'the defaults'}")
 
 
 @app.command()
@@ -262,38 +335,58 @@ def refresh(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    catalog: Catalog = "",
     as_json: Json = False,
 ) -> None:
-    """Compare uploads, records, policy and engines, and make what is new, changed or stale."""
+    """Compare uploads, records, policy and engines, and make what is new, changed or stale.
+
+    With refresh.retire_missing in the policy, withdraw what was published of photos that are gone.
+    """
     from imgflow.defs.launch import in_flight
     from imgflow.refresh import plan_refresh, retire
 
-    home = Home.find()
-    plan = plan_refresh(home, in_flight=in_flight(home))
-    for problem in plan.problems:
-        _complain("problem", problem)
-    if not dry_run:
-        for key in plan.retired:
-            retire(key, home)
-    if not as_json:
-        _say(plan.summary())
-    elif dry_run or not plan.wanted:
-        _print_json(plan.as_dict())
-    if plan.wanted and not dry_run:
-        run([key for keys in plan.requests.values() for key in keys], as_json=as_json)
+    homes = chosen(catalog)
+    plans = [(home, plan_refresh(home, in_flight=in_flight(home))) for home in homes]
+    for home, plan in plans:
+        for problem in plan.problems:
+            _complain("problem", label(home, problem, homes))
+        if not dry_run:
+            for key in plan.retired:
+                retire(key, home)
+        if not as_json:
+            _say(label(home, plan.summary(), homes))
+    wanted = [
+        (home, [key for keys in plan.requests.values() for key in keys])
+        for home, plan in plans
+        if plan.wanted
+    ]
+    if as_json and (dry_run or not wanted):
+        told = {home.name: plan.as_dict() for home, plan in plans}
+        _print_json({"catalogs": told} if len(homes) > 1 else told[homes[0].name])
+    if wanted and not dry_run:
+        run_photos(wanted, as_json=as_json)
 
 
 @app.command()
-def status(as_json: Json = False) -> None:
+def status(catalog: Catalog = "", as_json: Json = False) -> None:
     """How many photos are where, and why some of them wait."""
     from imgflow.lineage.overview import overview
 
-    home = Home.find()
-    found = overview(home.store.records(CATALOG), home.store.location)
-    damaged = list(home.store.damaged(CATALOG))
+    homes = chosen(catalog)
+    told = {}
+    for home in homes:
+        found = overview(home.store.records(home.name), home.store.location)
+        damaged = list(home.store.damaged(home.name))
+        told[home.name] = {**found.as_dict(), "damaged": [asdict(each) for each in damaged]}
+        if not as_json:
+            if len(homes) > 1:
+                _say(f"{home.spec.label}:", mark=f"[bold]{home.name}[/bold] ")
+            _tell_status(found, damaged)
     if as_json:
-        _print_json({**found.as_dict(), "damaged": [asdict(each) for each in damaged]})
-        return
+        _print_json({"catalogs": told} if len(homes) > 1 else told[homes[0].name])
+
+
+def _tell_status(found: Overview, damaged: Sequence[Damaged]) -> None:
     for each in damaged:
         _complain("damaged", str(each))
     table = Table("version", "verdict", "photos")
@@ -317,11 +410,11 @@ def status(as_json: Json = False) -> None:
 
 
 @policy_app.command("show")
-def policy_show() -> None:
+def policy_show(catalog: OneCatalog = "") -> None:
     """Print the policy in force, all fields with their values."""
     from imgflow.policy.policy import dump_policy
 
-    home = Home.find()
+    home = Home.installation().of(catalog)
     source = home.policy_file if home.policy_file.exists() else "the defaults"
     err.print(f"# {escape(str(source))}")
     print(dump_policy(home.policy()), end="")
@@ -330,28 +423,29 @@ def policy_show() -> None:
 @policy_app.command("check")
 def policy_check(
     path: Annotated[Path | None, typer.Argument(help="Default: the policy in force.")] = None,
+    catalog: OneCatalog = "",
 ) -> None:
     """Say whether a policy file is valid, and what is wrong with it."""
     from imgflow.policy.policy import load_policy, with_route
 
-    home = Home.find()
+    home = Home.installation().of(catalog)
     if path is None and home.policy_file.exists():
         path = home.policy_file
     policy = load_policy(path)
     where = printable(path) if path else "the defaults"
-    _require_engines(policy, where)
+    _require_engines(home, policy, where)
     for route in policy.routes:
-        _require_engines(with_route(policy, route), f"{where}, route '{route.name}'")
+        _require_engines(home, with_route(policy, route), f"{where}, route '{route.name}'")
     _say(f"{where} (sha256 {policy.digest()[:12]})", mark="[green]valid[/green] ")
 
 
-def _require_engines(policy: Policy, where: str) -> None:
+def _require_engines(home: Home, policy: Policy, where: str) -> None:
     """Raises EngineUnavailable where the policy names an engine that there is not."""
     from imgflow.chain import code_version
     from imgflow.equipment import equip
     from imgflow.lineage.record import Version
 
-    engines = equip(Home.find(), policy)
+    engines = equip(home, policy)
     try:
         for version in Version:
             code_version(version, policy, engines)
@@ -388,6 +482,8 @@ def generate(
     policy = home.policy()
     if catalog == (prompt is not None) or (target is None) != catalog:
         raise typer.BadParameter("give a prompt and a file, or --catalog")
+    if catalog:
+        home.require_folders("imgflow generate --catalog", of_store=False)
     generator = equip(home, policy, threads=cores()).generator(engine or making.engine_name(policy))
     wishes: list[tuple[Path, making.Wish]]
     if catalog:
@@ -500,7 +596,7 @@ def doctor(as_json: Json = False) -> None:
     """Check this machine and installation, and say what to do about what is wrong."""
     from imgflow.doctor import examine
 
-    findings = examine(Home.find())
+    findings = examine(Home.installation().all()[0])
     if as_json:
         _print_json([finding.as_dict() for finding in findings])
     else:

@@ -11,18 +11,16 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning, message=".*partiti
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*multi_run.*")
 
 from imgflow.alerts import Webhook  # noqa: E402
-from imgflow.defs.alerts import quarantine_rate_alert, run_failure_alert  # noqa: E402
-from imgflow.defs.assets import rescue, with_code_versions  # noqa: E402
-from imgflow.defs.jobs import rescue_job  # noqa: E402
-from imgflow.defs.reports import (  # noqa: E402
-    catalog,
-    quality_report,
-    reports_job,
-    reports_schedule,
-)
+from imgflow.defs.alerts import quarantine_rate_alert_of, run_failure_alert_of  # noqa: E402
+from imgflow.defs.assets import rescue_of, with_code_versions  # noqa: E402
+from imgflow.defs.jobs import rescue_job_of  # noqa: E402
+from imgflow.defs.naming import named, parts  # noqa: E402
+from imgflow.defs.refreshed import refresh_spec  # noqa: E402
+from imgflow.defs.reports import reports_job_of, reports_of, reports_schedule_of  # noqa: E402
 from imgflow.defs.resources import GpuResource, Progress, home_resource  # noqa: E402
-from imgflow.defs.schedules import catalog_refresh  # noqa: E402
-from imgflow.defs.sensors import upload_sensor  # noqa: E402
+from imgflow.defs.schedules import catalog_refresh_of  # noqa: E402
+from imgflow.defs.sensors import upload_sensor_of  # noqa: E402
+from imgflow.home import Home  # noqa: E402
 
 
 def line_definitions(
@@ -31,18 +29,14 @@ def line_definitions(
     store: str | None = None,
     uploads: str | None = None,
 ) -> dg.Definitions:
-    """All definitions. root: the installation's folder; empty: where Home.find() finds it.
-    store, uploads: as HomeResource has them."""
+    """All definitions, of every catalog. root: the installation's folder; empty: where
+    Home.installation() finds it. store, uploads: as HomeResource has them.
+
+    Raises BadCatalog, BadPolicy.
+    """
     home, gpu = home_resource(root, store, uploads), GpuResource()
-    return dg.Definitions(
-        assets=[
-            with_code_versions(rescue, home.home(), gpu.models(home.home())),
-            catalog,
-            quality_report,
-        ],
-        jobs=[rescue_job, reports_job],
-        sensors=[upload_sensor, run_failure_alert, quarantine_rate_alert],
-        schedules=[catalog_refresh, reports_schedule],
+    catalogs = home.catalogs()
+    shared = dg.Definitions(
         resources={
             "home": home,
             "gpu": gpu,
@@ -52,6 +46,34 @@ def line_definitions(
         # Of backfills and runs from the UI too. The op has a worker pool of its own: a process
         # for its one step would only cost its start, seconds in every run.
         executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(
+        shared, *(_catalog_definitions(each, catalogs, gpu) for each in catalogs)
+    )
+
+
+def _catalog_definitions(
+    home: Home, catalogs: tuple[Home, ...], gpu: GpuResource
+) -> dg.Definitions:
+    """What one catalog brings: assets and jobs of its partition sets, sensors, schedules."""
+    spec = home.spec
+    others = [each.spec for each in catalogs if each != home]
+    photos = with_code_versions(
+        {part: rescue_of(part) for part in parts(spec)}, home, gpu.models(home)
+    )
+    jobs = [rescue_job_of(assets, part) for part, assets in photos.items()]
+    reports = reports_of(spec)
+    reports_job = reports_job_of(reports, spec)
+    return dg.Definitions(
+        assets=[*photos.values(), *reports, refresh_spec(spec, group=named(spec, "reports"))],
+        jobs=[*jobs, reports_job],
+        sensors=[
+            upload_sensor_of(jobs, spec),
+            # The first catalog's tells of runs that are of none, too.
+            run_failure_alert_of(spec, others if home == catalogs[0] else None),
+            quarantine_rate_alert_of(spec),
+        ],
+        schedules=[catalog_refresh_of(jobs, spec), reports_schedule_of(reports_job, spec)],
     )
 
 

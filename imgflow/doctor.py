@@ -100,14 +100,15 @@ def _policy_or_default(home: Home) -> Policy:
 
 
 def _policy(home: Home) -> _Check:
-    policy = home.policy()
-    where = home.policy_file if home.policy_file.exists() else "defaults"
-    yield "ok", f"{where} (sha256 {policy.digest()[:12]})"
+    for each in home.all():
+        policy = each.policy()
+        where = each.policy_file if each.policy_file.exists() else "defaults"
+        yield "ok", f"{where} (sha256 {policy.digest()[:12]})"
 
 
 def _folders(home: Home) -> _Check:
-    folders = [home.uploads.root] if home.storage else [home.uploads.root, home.store_folder]
-    for folder in folders:
+    folders = [each.uploads.root for each in home.all() if each.inbox is None]
+    for folder in folders if home.storage else [*folders, home.store_folder]:
         try:
             with tempfile.TemporaryFile(dir=_existing(folder)):
                 pass

@@ -19,7 +19,7 @@ from imgflow.engines.account import accounting
 from imgflow.engines.spec import Generator
 from imgflow.errors import BadPhoto, ImgflowError
 from imgflow.files import printable, replacing
-from imgflow.home import CATALOG, Home
+from imgflow.home import Home
 from imgflow.imaging.encode import RenditionFormat, encode_rendition
 from imgflow.imaging.photo import Generation, Rights
 from imgflow.imaging.synthetic import synthetic_xmp
@@ -160,7 +160,7 @@ def missing_raws(home: Home) -> Iterator[tuple[ImageKey, Wish]]:
         try:
             home.uploads.path_of(key)
         except BadPhoto as error:
-            archived = home.store.get_record(CATALOG, key, Version.RAW)
+            archived = home.store.get_record(home.name, key, Version.RAW)
             if error.code == "not_found" and archived is None:
                 yield key, Wish(row.prompt, category=row.traits.category, seed=seed_of(key))
 

@@ -46,7 +46,8 @@ def ingest_paths(paths: Iterable[Path], home: Home) -> Iterator[Ingested]:
     another of the same name archives the other's bytes first; two of the same name in one call
     are told apart by nobody, so that the second fails. Raises StoreError.
     """
-    home.uploads.root.mkdir(parents=True, exist_ok=True)
+    if home.inbox is None:
+        home.uploads.root.mkdir(parents=True, exist_ok=True)
     carrier = _Carrier(home)
     for path in paths:
         try:
@@ -69,7 +70,9 @@ def _photos(path: Path, home: Home) -> tuple[list[tuple[Path, Path]], list[Imgfl
     if not path.exists():
         raise BadPhoto("not_found", "there is no such file or folder", hint="Check the path")
     whole = _unlinked(path.absolute())
-    inside = whole == _real(home.uploads.root) or _real(home.uploads.root) in whole.parents
+    root = _real(home.uploads.root)
+    # A folder in which uploads once were is like any other when they are in a bucket now.
+    inside = home.inbox is None and (whole == root or root in whole.parents)
     if not inside:
         _require_usual_name(whole, is_folder=path.is_dir())
     if not path.is_dir():
@@ -123,11 +126,11 @@ class _Carrier:
     def bring(self, photo: Path, relative: Path) -> Ingested:
         root = _real(self.home.uploads.root)
         place = _unlinked(photo)
-        if place.is_relative_to(root):
+        if self.home.inbox is None and place.is_relative_to(root):
             key = ImageKey.from_path(place.relative_to(root))
             return Ingested(printable(photo), key, "unchanged")
         key = ImageKey.from_path(relative)
-        target = _place(root, key)
+        target = _place(root, key) if self.home.inbox is None else root / key.relative_path
         companions, problem = _companions(photo, target)
         # The photo comes last: where it is seen, what belongs to it is there.
         copies = [*companions, (photo, target)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgflow.catalog_choice import Catalog, by_catalog, chosen, label, typed_keys
 from imgflow.console import Json, complain, photos, print_json, progress_bar, say
 from imgflow.errors import BadKey, ImgflowError
 from imgflow.files import printable
-from imgflow.home import CATALOG, Home
+from imgflow.home import Home
 
 if TYPE_CHECKING:
     from imgflow.chain import Line
@@ -54,6 +55,7 @@ def audit(
     until: Until = "",
     route: Route = "",
     stale: Stale = False,
+    catalog: Catalog = "",
     as_json: Json = False,
 ) -> None:
     """Verify records, files and links against each other and Dagster's log; explain single photos.
@@ -62,24 +64,25 @@ def audit(
     """
     from imgflow.lineage.story import story
 
-    home, question = Home.find(), _query(model, weights, seed, since, until, route)
-    only, asked = _keys(keys, home), stale or not question.is_empty
+    homes, question = chosen(catalog), _query(model, weights, seed, since, until, route)
+    asked = stale or not question.is_empty
     matched: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     problems, outdated = [], []
-    for image in _audited(home, only, question, stale=stale, quiet=as_json):
+    for home, image in _audited(_keys(keys, homes), question, stale=stale, quiet=as_json):
+        name = label(home, image.key, homes)
         counts.update(
             images=int(bool(image.records)), versions=len(image.records), files=image.files,
             bytes=image.size, events=image.events,
         )  # fmt: skip
-        problems += image.problems
-        outdated += [f"{image.key} {each}: {why}" for each, why in image.outdated.items()]
+        problems += [(home, each) for each in image.problems]
+        outdated += [f"{name} {each}: {why}" for each, why in image.outdated.items()]
         if asked:
-            matched[image.key] = [
+            matched[name] = [
                 str(each) for each, record in image.records.items() if question.matches(record)
             ]
         if keys and not as_json:
-            say(f"{image.key}: {'intact' if not image.problems else 'not as recorded'}")
+            say(f"{name}: {'intact' if not image.problems else 'not as recorded'}")
             for line in story(image.records):
                 say(f"  {line}")
     if as_json:
@@ -87,7 +90,7 @@ def audit(
             {
                 **{name: counts[name] for name in ("images", "versions", "files", "bytes")},
                 "events": counts["events"],
-                "problems": [asdict(each) for each in problems],
+                "problems": [{**_named(home, homes), **asdict(each)} for home, each in problems],
                 "outdated": outdated,
                 **({"matched": matched} if asked else {}),
             }
@@ -105,8 +108,8 @@ def audit(
             f"({counts['bytes'] / 1e6:,.0f} MB), {counts['events']} events: "
             + (f"{len(problems)} problems" if problems else "all as recorded")
         )
-    for each in problems:
-        complain(each.code, str(each))
+    for home, each in problems:
+        complain(each.code, label(home, str(each), homes))
     if problems:
         raise typer.Exit(1)
 
@@ -121,19 +124,24 @@ def recall(
     route: Route = "",
     stale: Stale = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which photos.")] = False,
+    catalog: Catalog = "",
     as_json: Json = False,
 ) -> None:
     """Have Dagster make again what matches; with --stale only what would come out otherwise."""
-    from imgflow.cli import run
+    from imgflow.cli import run_photos
 
-    home, question = Home.find(), _query(model, weights, seed, since, until, route)
+    homes, question = chosen(catalog), _query(model, weights, seed, since, until, route)
     if not keys and question.is_empty and not stale:
         raise ImgflowError(
             "recall_of_everything",
             "this would make the whole catalog again",
             hint="Name photos, or what they have in common: see imgflow recall --help",
         )
-    found = list(_matching(home, _keys(keys, home), question, stale=stale))
+    wanted = [
+        (home, list(_matching(home, only, question, stale=stale)))
+        for home, only in _keys(keys, homes)
+    ]
+    found = [label(home, key, homes) for home, recalled in wanted for key in recalled]
     if dry_run or not found:
         if as_json:
             print_json({"recalled": found})
@@ -142,7 +150,7 @@ def recall(
             say(key)
         say(f"{photos(len(found))} would be made again" if found else "no photo matches")
         return
-    run([str(key) for key in found], force=not stale, as_json=as_json)
+    run_photos([each for each in wanted if each[1]], force=not stale, as_json=as_json)
 
 
 def replay(
@@ -157,44 +165,52 @@ def replay(
     remote: Annotated[
         bool, typer.Option("--remote", help="Ask remote engines again, which may cost money.")
     ] = False,
+    catalog: Catalog = "",
     as_json: Json = False,
 ) -> None:
     """Make versions again from the original, by their records alone, and compare the bytes."""
     from imgflow.pool import cores
     from imgflow.replay import Replay, Replayed, replay_all, summary
 
-    home = Home.find()
+    homes = chosen(catalog)
     if bool(keys) == everything:
         raise ImgflowError(
             "replay_of_what", "name the photos, or say --all", hint="See imgflow replay --help"
         )
-    wanted = list(home.store.image_keys(CATALOG)) if everything else _keys(keys, home) or []
-    order = Replay(
-        archive=home.store,
-        catalog=CATALOG,
-        folder=_outside(to or home.root / "replay", home),
-        versions=_versions(version),
-        remote=remote,
-        home=home.root,
-    )
-    found: list[Replayed] = []
+    wanted = [
+        (home, sorted(home.store.image_keys(home.name) if only is None else only))
+        for home, only in _keys(keys, homes)
+    ]
+    folder = _outside(to or homes[0].root / "replay", homes)
+    replayed: list[tuple[Home, Replayed]] = []
+    total = sum(len(only) for _, only in wanted)
     with progress_bar(quiet=as_json) as progress:
-        bar = progress.add_task("photos", total=len(wanted))
-        for _, versions in replay_all(sorted(wanted), order, workers=cores()):
-            progress.advance(bar)
-            found += versions
-    counts = summary(found)
-    not_same = [each for each in found if each.status != "same"]
+        bar = progress.add_task("photos", total=total)
+        for home, only in wanted:
+            order = Replay(
+                archive=home.store,
+                catalog=home.name,
+                folder=folder,
+                versions=_versions(version),
+                remote=remote,
+                home=home,
+            )
+            for _, versions in replay_all(only, order, workers=cores()):
+                progress.advance(bar)
+                replayed += [(home, each) for each in versions]
+    counts = summary([each for _, each in replayed])
+    not_same = [(home, each) for home, each in replayed if each.status != "same"]
     if as_json:
         print_json(
             {
                 **counts,
-                "folder": str(order.folder),
-                "details": [each.as_dict() for each in not_same],
+                "folder": str(folder),
+                "details": [{**_named(home, homes), **each.as_dict()} for home, each in not_same],
             }
         )
-    for each in found if keys and not as_json else not_same:
-        text = f"{each.key} {each.version}: {'; '.join((*each.why, *each.notes)) or 'same bytes'}"
+    for home, each in replayed if keys and not as_json else not_same:
+        name = label(home, f"{each.key} {each.version}", homes)
+        text = f"{name}: {'; '.join((*each.why, *each.notes)) or 'same bytes'}"
         if each.psnr is not None:
             text += f"; PSNR {each.psnr:.2f} dB"
         if each.status == "same":
@@ -203,13 +219,14 @@ def replay(
             complain(each.status, text)
     if not as_json:
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
-        say(f"{photos(len(wanted))}: {told}. Made in {order.folder}")
-    if not_same or not found:
+        say(f"{photos(total)}: {told}. Made in {folder}")
+    if not_same or not replayed:
         raise typer.Exit(1)
 
 
 def whoami(
     file: Annotated[Path, typer.Argument(help="A published file, under whatever name.")],
+    catalog: Catalog = "",
     as_json: Json = False,
 ) -> None:
     """Find the record of a file: which photo it is, and what was done to it with which model."""
@@ -220,9 +237,13 @@ def whoami(
     from imgflow.lineage.whoami import identify
     from imgflow.store.keys import ImageKey
 
-    home = Home.find()
     data = read_photo_bytes(file)
-    found = identify(data, home.store, CATALOG)
+    homes = chosen(catalog)
+    # The first of the best: what was published is more than what is only stated.
+    home, found = min(
+        ((each, identify(data, each.store, each.name)) for each in homes),
+        key=lambda pair: list(_MATCHES).index(pair[1].match),
+    )
     signed = credentials_of(data)
     record = found.record
     if as_json:
@@ -230,6 +251,7 @@ def whoami(
             {
                 "match": found.match,
                 "sha256": found.sha256,
+                **_named(home, homes if record else ()),
                 "key": record.key if record else "",
                 "rendition": found.rendition.name if found.rendition else "",
                 "current": found.is_current,
@@ -239,13 +261,14 @@ def whoami(
             }
         )
     else:
-        say(_MATCHES[found.match].format(key=record.key if record else "", file=printable(file)))
+        key = label(home, record.key, homes) if record else ""
+        say(_MATCHES[found.match].format(key=key, file=printable(file)))
         if record is not None and not found.is_current:
             say("That version has been replaced since.")
         if record is not None:
             records = {record.version: record}
-            for files in home.store.image_files(CATALOG, ImageKey(record.key).digest):
-                image = read_image(files, CATALOG)
+            for files in home.store.image_files(home.name, ImageKey(record.key).digest):
+                image = read_image(files, home.name)
                 records = image.records if found.is_current else records
             for text in story(records):
                 say(f"  {text}")
@@ -279,11 +302,11 @@ def _versions(name: str) -> tuple[Version, ...]:
         ) from error
 
 
-def _outside(folder: Path, home: Home) -> Path:
+def _outside(folder: Path, homes: Sequence[Home]) -> Path:
     """A folder that is not the store's: nothing of what is kept may be overwritten."""
     folder = folder.absolute()
     real = Path(os.path.realpath(folder))
-    for ours in (home.store_folder, home.uploads.root):
+    for ours in (homes[0].store_folder, *(home.uploads.root for home in homes)):
         if real.is_relative_to(os.path.realpath(ours)):
             raise ImgflowError(
                 "replay_inside", f"{folder} is inside of {ours}", hint="Name another folder"
@@ -291,30 +314,31 @@ def _outside(folder: Path, home: Home) -> Path:
     return folder
 
 
-def report(as_json: Json = False) -> None:
+def report(catalog: Catalog = "", as_json: Json = False) -> None:
     """Bring the lineage table and the quality report up to date, as Dagster does every hour."""
     from imgflow.reports.page import write_report
     from imgflow.reports.table import rebuild
 
-    home = Home.find()
-    table = rebuild(home.store, CATALOG, home.catalog_table)
-    made = write_report(home.store, CATALOG, table.path, home.quality_report)
+    homes, told = chosen(catalog), {}
+    for home in homes:
+        table = rebuild(home.store, home.name, home.catalog_table)
+        made = write_report(home.store, home.name, table.path, home.quality_report)
+        told[home.name] = {
+            "photos": table.images,
+            "rows": table.rows,
+            "read": table.read,
+            "unreadable": table.unreadable,
+            "published_without_a_person": round(made.figures.automatic, 4),
+            "table": str(table.path),
+            "report": str(made.path),
+        }
+        if not as_json:
+            counted = f"{photos(table.images)}, {table.rows} versions, {table.read} of them"
+            say(label(home, f"{counted} read anew", homes))
+            say(f"Table:  {table.path}")
+            say(f"Report: {made.path.absolute().as_uri()}")
     if as_json:
-        print_json(
-            {
-                "photos": table.images,
-                "rows": table.rows,
-                "read": table.read,
-                "unreadable": table.unreadable,
-                "published_without_a_person": round(made.figures.automatic, 4),
-                "table": str(table.path),
-                "report": str(made.path),
-            }
-        )
-        return
-    say(f"{photos(table.images)}, {table.rows} versions, {table.read} of them read anew")
-    say(f"Table:  {table.path}")
-    say(f"Report: {made.path.absolute().as_uri()}")
+        print_json({"catalogs": told} if len(homes) > 1 else told[homes[0].name])
 
 
 def gc(
@@ -330,7 +354,7 @@ def gc(
     """Drop objects that no record names; never originals. Safe while the line runs."""
     from imgflow.retention import drop, find_waste
 
-    store = Home.find().store
+    store = Home.installation().store
     waste = find_waste(store, history_days=history_days)
     gone = list(drop(store, waste)) if delete else []
     size = sum(each.size for each in (gone if delete else waste.objects))
@@ -367,26 +391,32 @@ def schema() -> None:
 # -- which photos ----------------------------------------------------------------------
 
 
-def _keys(given: list[str] | None, home: Home) -> list[ImageKey] | None:
-    """The keys that were typed; None for all. Raises BadKey for one without a record."""
-    from imgflow.store.keys import ImageKey
+def _keys(
+    given: list[str] | None, homes: Sequence[Home]
+) -> list[tuple[Home, list[ImageKey] | None]]:
+    """The keys that were typed, by catalog; None for all of each catalog's.
 
+    Raises BadKey for one without a record, or with records in several catalogs.
+    """
     if not given:
-        return None
-    found = []
-    for text in given:
-        try:
-            key = ImageKey(text)
-        except BadKey:  # not as keys are written, but perhaps as the file is named
-            key = ImageKey.from_path(text)
-        if not any(home.store.image_files(CATALOG, key.digest)):
-            raise BadKey(
-                "key_unknown",
-                f"there is no record of {text}",
-                hint="A key is a path below the upload folder; `imgflow status` counts the photos",
-            )
-        found.append(key)
-    return found
+        return [(home, None) for home in homes]
+    wanted, unknown = by_catalog(typed_keys(given), homes, _has_record)
+    if unknown:
+        raise BadKey(
+            "key_unknown",
+            f"there is no record of {', '.join(unknown)}",
+            hint="A key is a path below the upload folder; `imgflow status` counts the photos",
+        )
+    return [*wanted]
+
+
+def _has_record(home: Home, key: ImageKey) -> bool:
+    return any(home.store.image_files(home.name, key.digest))
+
+
+def _named(home: Home, homes: Sequence[Home]) -> dict[str, str]:
+    """The catalog as a field of JSON, where there are several."""
+    return {"catalog": home.name} if len(homes) > 1 else {}
 
 
 def _query(model: str, weights: str, seed: int | None, since: str, until: str, route: str) -> Query:
@@ -408,19 +438,24 @@ def _date(text: str) -> datetime | None:
 
 
 def _audited(
-    home: Home, keys: list[ImageKey] | None, question: Query, *, stale: bool, quiet: bool
-) -> Iterator[ImageAudit]:
-    """The audit of what matches, with a progress bar. A whole catalog, where nothing is asked."""
+    wanted: Sequence[tuple[Home, list[ImageKey] | None]],
+    question: Query,
+    *,
+    stale: bool,
+    quiet: bool,
+) -> Iterator[tuple[Home, ImageAudit]]:
+    """The audit of what matches, with a progress bar. Whole catalogs, where nothing is asked."""
     from imgflow.defs.eventlog import event_source
     from imgflow.lineage.audit import audit as audited
 
-    if not question.is_empty or stale:
-        keys = list(_matching(home, keys, question, stale=stale))
-    with event_source(home) as events, progress_bar(quiet=quiet) as progress:
-        bar = progress.add_task("photos", total=len(keys) if keys is not None else None)
-        for image in audited(home.store, CATALOG, events, keys):
-            progress.advance(bar)
-            yield image
+    for home, keys in wanted:
+        if not question.is_empty or stale:
+            keys = list(_matching(home, keys, question, stale=stale))
+        with event_source(home) as events, progress_bar(quiet=quiet) as progress:
+            bar = progress.add_task("photos", total=len(keys) if keys is not None else None)
+            for image in audited(home.store, home.name, events, keys):
+                progress.advance(bar)
+                yield home, image
 
 
 def _matching(
@@ -436,8 +471,8 @@ def _matching(
 
         line = Order(home, run_id="").line()
     for digest in [key.digest for key in keys] if keys is not None else [None]:
-        for files in home.store.image_files(CATALOG, digest):
-            image = read_image(files, CATALOG)
+        for files in home.store.image_files(home.name, digest):
+            image = read_image(files, home.name)
             if not image.key or not any(map(question.matches, image.records.values())):
                 continue
             key = ImageKey(image.key)

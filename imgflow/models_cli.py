@@ -36,7 +36,7 @@ Name = Annotated[str, typer.Argument(help="What the policy calls the model.")]
 
 
 def _shelf() -> Shelf:
-    return Shelf(Home.find().models)
+    return Shelf(Home.installation().models)
 
 
 @app.command("list")

@@ -38,12 +38,12 @@ class Notifications:
         """Messages that nobody understands; they are acknowledged with the others."""
 
     @classmethod
-    def of(cls, place: Place) -> Notifications | None:
-        """The queue that IMGFLOW_UPLOADS_QUEUE names by its URL, or None.
+    def of(cls, place: Place, url: str | None = None) -> Notifications | None:
+        """The queue at `url`; without that, the one that IMGFLOW_UPLOADS_QUEUE names, or None.
 
         Raises ImgflowError (code queue_invalid).
         """
-        url = os.environ.get("IMGFLOW_UPLOADS_QUEUE")
+        url = url or os.environ.get("IMGFLOW_UPLOADS_QUEUE")
         if not url:
             return None
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:

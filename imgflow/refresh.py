@@ -9,25 +9,18 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from imgflow.batch import Order
 from imgflow.chain import Line, taken_in, unmade
-from imgflow.home import CATALOG, Home
+from imgflow.home import Home
 from imgflow.lineage.record import ObjectRef, Reason, Record, Verdict, Version
 from imgflow.policy.manifest import parse_manifest
+from imgflow.sources import UploadSource, uploads_of
 from imgflow.stages.intake import MANIFEST, Intake
-from imgflow.store.keys import ImageKey, Scan
+from imgflow.store.keys import ImageKey
 from imgflow.store.store import Store
-from imgflow.watch import (
-    STABLE_S,
-    Folders,
-    Index,
-    Source,
-    index_file,
-    is_changed,
-)
+from imgflow.watch import STABLE_S, Index, index_file, is_changed
 
 _EXAMPLES = 5
 # An upload folder that is not mounted looks like one whose photos are gone.
@@ -96,6 +89,7 @@ class RefreshPlan:
 def plan_refresh(
     home: Home,
     *,
+    source: UploadSource | None = None,
     in_flight: Collection[str] = (),
     after: str = "",
     max_keys: int | None = None,
@@ -103,6 +97,7 @@ def plan_refresh(
 ) -> RefreshPlan:
     """Compare all photos with their records; changes nothing.
 
+    source: what lists the uploads; None: the catalog's own, in a folder or a bucket.
     in_flight: keys in runs that have not ended. after: only keys that come later than this one.
     max_keys, budget_s: stop when so many are to be done or so much time has passed; the plan's
     `after` then says where.
@@ -112,21 +107,23 @@ def plan_refresh(
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     line = Order(home, run_id="").line()
     line = replace(line, store=home.store.without_archiving())
-    scan, source = _uploads(home)
-    paths = dict(scan.photos)
+    source = source or uploads_of(home)
+    listing = source.listing()
+    uploaded = set(listing.keys)
     # A photo that cannot be taken is there all the same.
-    recorded = set(home.store.image_keys(CATALOG)) - {problem.photo for problem in scan.problems}
-    missing = recorded - set(paths)
-    plan = RefreshPlan(problems=[str(problem) for problem in scan.problems])
+    unusable = {problem.photo for problem in listing.problems}
+    recorded = set(home.store.image_keys(home.name)) - unusable
+    missing = recorded - uploaded
+    plan = RefreshPlan(problems=[str(problem) for problem in listing.problems])
     retires = line.policy.refresh.retire_missing and bool(missing)
     if retires and len(missing) > max(1, _MOST_RETIRED * len(recorded)):
         plan.refused = (
-            f"{len(missing)} of {len(recorded)} photos are gone from {home.uploads_place}: "
-            "nothing is retired, as the folder may not be mounted"
+            f"{len(missing)} of {len(recorded)} photos are gone from {source.where}: "
+            "nothing is retired, as it may not be mounted or not be whole"
         )
         retires = False
     comparison = _Comparison(line, Index.load(index_file(home)), source)
-    for key in sorted(set(paths) | recorded):
+    for key in sorted(uploaded | recorded):
         if key <= after:
             continue
         if time.monotonic() > deadline or (
@@ -134,25 +131,16 @@ def plan_refresh(
         ):
             break
         plan.after = key
-        path = paths.get(key)
+        is_there = key in uploaded
         if key in in_flight:
             plan.busy += 1
-        elif path is None and retires and _retirable(key, line.store) is not None:
+        elif not is_there and retires and _retirable(key, home) is not None:
             plan.retired.append(key)
         else:
-            comparison.sort_in(plan, key, path)
+            comparison.sort_in(plan, key, is_there=is_there)
     else:
         plan.after = ""
     return plan
-
-
-def _uploads(home: Home) -> tuple[Scan, Source]:
-    """All uploads, and what tells of their files."""
-    if home.inbox is None:
-        return home.uploads.scan(), Folders()
-    from imgflow.bucketwatch import whole_bucket
-
-    return whole_bucket(home)
 
 
 def retire(key: ImageKey, home: Home, run_id: str = "refresh") -> Record | None:
@@ -161,12 +149,11 @@ def retire(key: ImageKey, home: Home, run_id: str = "refresh") -> Record | None:
     Its originals, objects, earlier versions and history stay, and so does its partition key: it
     comes back when it is uploaded again. Raises StoreError.
     """
-    store = home.store
-    record = _retirable(key, store)
+    record = _retirable(key, home)
     if record is None:
         return None
     for rendition in record.renditions:
-        store.withdraw(CATALOG, rendition.path)
+        home.store.withdraw(home.name, rendition.path)
     retired = record.model_copy(
         update={
             "verdict": Verdict.RETIRED,
@@ -181,7 +168,7 @@ def retire(key: ImageKey, home: Home, run_id: str = "refresh") -> Record | None:
             "seconds": 0.0,
         }
     )
-    store.put_record(retired)
+    home.store.put_record(retired)
     return retired
 
 
@@ -191,16 +178,16 @@ def is_stale(key: ImageKey, line: Line) -> bool:
     By the records alone: what lies in the upload folder is not looked at. Photos that wait for a
     person are not stale. Raises StoreError.
     """
-    raw = line.store.get_record(CATALOG, key, Version.RAW)
+    raw = line.store.get_record(line.catalog, key, Version.RAW)
     if raw is None or raw.verdict.stops:
         return False
     found = unmade(key, line, intake=_recorded(key, raw, line.store))
     return found is not None and found.why in ("changed", "missing")
 
 
-def _retirable(key: ImageKey, store: Store) -> Record | None:
+def _retirable(key: ImageKey, home: Home) -> Record | None:
     """The record that a retirement replaces: of the published version, or of the last one."""
-    records = [store.get_record(CATALOG, key, version) for version in reversed(Version)]
+    records = [home.store.get_record(home.name, key, version) for version in reversed(Version)]
     last = next((record for record in records if record is not None), None)
     return None if last is None or last.verdict is Verdict.RETIRED else last
 
@@ -209,32 +196,32 @@ def _retirable(key: ImageKey, store: Store) -> Record | None:
 class _Comparison:
     line: Line
     index: Index
-    folders: Source
+    source: UploadSource
     now: float = field(default_factory=time.time)
 
-    def sort_in(self, plan: RefreshPlan, key: ImageKey, path: Path | None) -> None:
-        """Compare one photo. path: its upload; None if that is gone."""
-        raw = self.line.store.get_record(CATALOG, key, Version.RAW)
+    def sort_in(self, plan: RefreshPlan, key: ImageKey, *, is_there: bool) -> None:
+        """Compare one photo. is_there: in the uploads."""
+        raw = self.line.store.get_record(self.line.catalog, key, Version.RAW)
         known = self.index.entries.get(key)
-        given = self.folders.given(path, known.masks if known else ()) if path else None
+        given = self.source.given(key, known.masks if known else ()) if is_there else None
         if given is not None and self.now - given.changed_at < STABLE_S:
             plan.busy += 1
             return
         if raw is None:
             # Recorded, but not as raw, and gone: there is nothing to make it from.
-            if path is None:
+            if not is_there:
                 plan.stopped += 1
             else:
                 plan.new.append(key)
             return
-        if path is None and raw.verdict.stops:
+        if not is_there and raw.verdict.stops:
             plan.stopped += 1
             return
         settled = given is None or self.index.is_settled(key, given)
         recorded = settled and not raw.verdict.stops
         intake = _recorded(key, raw, self.line.store) if recorded else taken_in(key, self.line)
         found = unmade(key, self.line, intake=intake)
-        if found is None or (found.why == "retired" and path is None):
+        if found is None or (found.why == "retired" and not is_there):
             plan.current += 1
         elif found.why == "stopped":
             plan.stopped += 1

@@ -71,7 +71,7 @@ class Replay:
 
     folder: for what is made; laid out like a store. versions: only these are compared; those
     before them are made all the same. remote: call remote engines again, which may cost money.
-    home: the installation whose shelf and policy bring further engines.
+    home: the catalog whose shelf and policy bring further engines.
     """
 
     archive: Store
@@ -80,7 +80,7 @@ class Replay:
     versions: tuple[Version, ...] = tuple(Version)
     remote: bool = False
     timeout_s: float = 600.0
-    home: Path | None = None
+    home: Home | None = None
 
 
 def replay_all(
@@ -394,10 +394,10 @@ def _psnr(recorded: NDArray[Any], made: NDArray[Any]) -> float:
 
 
 @lru_cache(maxsize=4)
-def _engines(threads: int, home: Path | None) -> Engines:
+def _engines(threads: int, home: Home | None) -> Engines:
     if home is None:
         return Engines(threads=threads)
-    return equip(Home(home), Home(home).policy(), threads=threads)
+    return equip(home, home.policy(), threads=threads)
 
 
 def _policy(record: Record) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from imgflow.policy.policy import Policy
 from imgflow.stages.stage import Job, Picture
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
+
+
+@pytest.fixture(autouse=True)
+def _no_instance_of_another_test() -> None:
+    """Dagster forgets to take an instance that was entered twice out of its context: whatever
+    loads definitions in a later test would ask one that is long gone."""
+    found = sys.modules.get("dagster._core.storage.defs_state.base")
+    if found is not None:
+        storage = found._current_storage.get()
+        if storage is not None and storage._instance_weakref() is None:
+            found._current_storage.set(None)
 
 
 @pytest.fixture(scope="session")

@@ -79,15 +79,14 @@ class Queue:
     def tick(self) -> dg.SensorResult:
         """What a tick of the sensor asks for; its new partitions are added."""
         from imgflow.defs.resources import HomeResource
-        from imgflow.defs.sensors import upload_sensor
 
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, definitions=self.definitions
         )
-        store, uploads = (each.url if each else "" for each in (self.home.storage, self.home.inbox))
+        store, uploads = self.home.places
         resource = HomeResource(root=str(self.home.root), store=store, uploads=uploads)
         began = time.perf_counter()
-        result = upload_sensor(context, home=resource)
+        result = self.definitions.resolve_sensor_def("upload_sensor")(context, home=resource)
         assert isinstance(result, dg.SensorResult)
         self.tick_s, began = time.perf_counter() - began, time.perf_counter()
         for added in result.dynamic_partitions_requests or []:

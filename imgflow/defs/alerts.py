@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import dagster as dg
 
 from imgflow.alerts import Alert, Channel
-from imgflow.defs.partitions import known_keys
-from imgflow.defs.queue import keys_of
+from imgflow.defs.naming import named
+from imgflow.defs.partitions import Known
+from imgflow.defs.queue import CATALOG_TAG, is_of, photos_of
 from imgflow.defs.resources import HomeResource
+from imgflow.home import Home
+from imgflow.policy.catalogs import MAIN, MAIN_SPEC, CatalogSpec
 from imgflow.policy.policy import AlertSettings
 
 INTERVAL_S = 60
@@ -28,19 +31,44 @@ _PAGE, _MAX_RUNS = 50, 500  # that the rate is taken of, at most
 _IMAGES, _STOPPED = "imgflow/images", "imgflow/stopped"
 
 
-def outcome_tags(images: int, stopped: int) -> dict[str, str]:
+def outcome_tags(catalog: str, images: int, stopped: int) -> dict[str, str]:
     """The tags of a run that is done: its images, and how many of them need a person."""
-    return {_IMAGES: str(images), _STOPPED: str(stopped)}
+    return {CATALOG_TAG: catalog, _IMAGES: str(images), _STOPPED: str(stopped)}
 
 
-@dg.sensor(
-    name="run_failure_alert",
-    minimum_interval_seconds=INTERVAL_S,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells people of runs that failed: one alert for all since the last tick.",
-)
-def run_failure_alert(
-    context: dg.SensorEvaluationContext, home: HomeResource, alerts: dg.ResourceParam[Channel]
+def run_failure_alert_of(
+    spec: CatalogSpec = MAIN_SPEC, others: Sequence[CatalogSpec] | None = ()
+) -> dg.SensorDefinition:
+    """Who is told of a catalog's runs that failed.
+
+    others: all runs but those of these catalogs are told, so that one that is of no catalog has
+    its teller, too; None: only this catalog's.
+    """
+
+    @dg.sensor(
+        name=named(spec, "run_failure_alert"),
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=_of(spec)
+        + "Tells people of runs that failed: one alert for all since the last tick.",
+    )
+    def run_failure_alert(
+        context: dg.SensorEvaluationContext, home: HomeResource, alerts: dg.ResourceParam[Channel]
+    ) -> dg.SensorResult:
+        return _tell_failures(context, home.home(spec.name), others, alerts)
+
+    return run_failure_alert
+
+
+def _of(spec: CatalogSpec) -> str:
+    return "" if spec == MAIN_SPEC else f"Catalog {spec.label}. "
+
+
+def _tell_failures(
+    context: dg.SensorEvaluationContext,
+    home: Home,
+    others: Sequence[CatalogSpec] | None,
+    alerts: Channel,
 ) -> dg.SensorResult:
     cursor = context.cursor or ""
     if not cursor.isdigit():  # at first, what failed before is not told
@@ -56,10 +84,10 @@ def run_failure_alert(
         ascending=True,
         limit=_MAX_FAILURES,
     ).records
-    failed = _failures(context, [event.event_log_entry for event in events])
+    failed = _failures(context, [event.event_log_entry for event in events], home.spec, others)
     if failed:
-        settings = home.home().policy().alerts
-        _tell(context, alerts, _failure_alert(failed, settings), settings)
+        settings = home.policy().alerts
+        _tell(context, alerts, _failure_alert(failed, home.spec, settings), settings)
     return dg.SensorResult(
         skip_reason=f"{len(failed)} runs have failed since the last tick",
         cursor=str(events[-1].storage_id) if events else cursor,
@@ -82,18 +110,20 @@ class _Failed:
 
 
 def _failures(
-    context: dg.SensorEvaluationContext, entries: Sequence[dg.EventLogEntry]
+    context: dg.SensorEvaluationContext,
+    entries: Sequence[dg.EventLogEntry],
+    spec: CatalogSpec,
+    others: Sequence[CatalogSpec] | None,
 ) -> list[_Failed]:
-    """The runs of this code location among those that failed."""
-    if not entries:
-        return []
-    known = known_keys(context.instance)
-    position = {key: at for at, key in enumerate(known)}
-    found = []
+    """The runs of this code location and catalog among those that failed."""
+    known, found = Known(context.instance), []
     for entry in entries:
         run = context.instance.get_run_by_id(entry.run_id)
-        if run is not None and _is_ours(run, context):
-            found.append(_Failed(run.run_id, keys_of(run, known, position), _reason(entry)))
+        if run is None or not _is_ours(run, context):
+            continue
+        if not is_of(run, spec) if others is None else any(is_of(run, each) for each in others):
+            continue
+        found.append(_Failed(run.run_id, photos_of(run, spec, known), _reason(entry)))
     return found
 
 
@@ -122,7 +152,7 @@ def _reason(entry: dg.EventLogEntry) -> str:
     return event.message or "no reason was given"
 
 
-def _failure_alert(failed: Sequence[_Failed], settings: AlertSettings) -> Alert:
+def _failure_alert(failed: Sequence[_Failed], spec: CatalogSpec, settings: AlertSettings) -> Alert:
     lines = [str(each) for each in failed[:_MAX_NAMED]]
     if len(failed) > _MAX_NAMED:
         lines.append(f"and {len(failed) - _MAX_NAMED} more runs")
@@ -133,21 +163,37 @@ def _failure_alert(failed: Sequence[_Failed], settings: AlertSettings) -> Alert:
         title, link = f"Run {failed[0].run_id[:8]} failed", f"{url}/runs/{failed[0].run_id}"
     else:
         title, link = f"{len(failed)} runs failed", f"{url}/runs"
-    return Alert("run_failed", title, "\n".join([*lines, hint]), {"photos": photos}, link)
+    facts = {**_catalog(spec), "photos": photos}
+    return Alert("run_failed", title, "\n".join([*lines, hint]), facts, link)
 
 
-@dg.sensor(
-    name="quarantine_rate_alert",
-    minimum_interval_seconds=INTERVAL_S,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells people when too many of the latest photos need a person (the policy's "
-    "`alerts` says how many): once, until it has become better, or for a day.",
-)
-def quarantine_rate_alert(
-    context: dg.SensorEvaluationContext, home: HomeResource, alerts: dg.ResourceParam[Channel]
-) -> dg.SensorResult:
-    settings = home.home().policy().alerts
-    images, stopped = _latest_images(context.instance, settings.quarantine_window)
+def _catalog(spec: CatalogSpec) -> dict[str, str | int | float]:
+    """The catalog as a fact of an alert; no fact where there are no others."""
+    return {} if spec == MAIN_SPEC else {"catalog": spec.label}
+
+
+def quarantine_rate_alert_of(spec: CatalogSpec = MAIN_SPEC) -> dg.SensorDefinition:
+    """Who is told when many photos of a catalog need a person."""
+
+    @dg.sensor(
+        name=named(spec, "quarantine_rate_alert"),
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=_of(spec)
+        + "Tells people when too many of the latest photos need a person (the policy's "
+        "`alerts` says how many): once, until it has become better, or for a day.",
+    )
+    def quarantine_rate_alert(
+        context: dg.SensorEvaluationContext, home: HomeResource, alerts: dg.ResourceParam[Channel]
+    ) -> dg.SensorResult:
+        return _tell_rate(context, home.home(spec.name), alerts)
+
+    return quarantine_rate_alert
+
+
+def _tell_rate(context: dg.SensorEvaluationContext, home: Home, alerts: Channel) -> dg.SensorResult:
+    settings = home.policy().alerts
+    images, stopped = _latest_images(context.instance, settings.quarantine_window, home.name)
     told = f"{stopped} of the latest {images} images need a person"
     if images < settings.quarantine_min_images:
         return dg.SensorResult(skip_reason=f"{told}: too few to judge", cursor=context.cursor)
@@ -161,21 +207,32 @@ def quarantine_rate_alert(
         f"{stopped / images:.0%} of the photos need a person",
         "Something may have changed for many photos at once: a supplier's files, the policy, an "
         "engine. `imgflow status` says why each of them waits",
-        {"images": images, "stopped": stopped, "alert above": f"{settings.quarantine_rate:.0%}"},
+        {
+            **_catalog(home.spec),
+            "images": images,
+            "stopped": stopped,
+            "alert above": f"{settings.quarantine_rate:.0%}",
+        },
         f"{settings.dagster_url.rstrip('/')}/runs",
     )
     _tell(context, alerts, alert, settings)
     return dg.SensorResult(skip_reason=told, cursor=json.dumps({"told_at": time.time()}))
 
 
-def _latest_images(instance: dg.DagsterInstance, window: int) -> tuple[int, int]:
-    """Images of the latest finished runs, and how many of them need a person. Whole runs, until
-    the window is full; what they did stands in their tags."""
-    finished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+def _latest_images(instance: dg.DagsterInstance, window: int, catalog: str) -> tuple[int, int]:
+    """Images of a catalog's latest finished runs, and how many of them need a person. Whole runs,
+    until the window is full; what they did stands in their tags."""
+    finished = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE],
+        # Runs of `main` from before there were catalogs say nothing of it.
+        tags={} if catalog == MAIN else {CATALOG_TAG: catalog},
+    )
     images, stopped, cursor = 0, 0, None
     for _ in range(_MAX_RUNS // _PAGE):
         runs = instance.get_runs(filters=finished, cursor=cursor, limit=_PAGE)
         for run in runs:
+            if run.tags.get(CATALOG_TAG, MAIN) != catalog:
+                continue
             images += int(run.tags.get(_IMAGES, 0))
             stopped += int(run.tags.get(_STOPPED, 0))
             if images >= window:

@@ -18,14 +18,13 @@ class BucketHomeResource(HomeResource):
 
     s3: S3Resource
 
-    def place(self, url: str) -> Place:
+    def place(self, place: Place) -> Place:
         if self.s3.aws_access_key_id or self.s3.aws_secret_access_key or self.s3.profile_name:
             raise ImgflowError(
                 "credentials_in_resource",
                 "the S3Resource holds credentials or a profile, which do not reach the workers",
                 hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
             )
-        place = Place.parse(url)
         return place.at(
             endpoint=self.s3.endpoint_url or place.endpoint,
             region=self.s3.region_name or place.region,

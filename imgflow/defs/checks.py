@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from imgflow.defs.partitions import PHOTOS
+from imgflow.defs.naming import PLAIN, Part
+from imgflow.defs.partitions import partitions_of
 from imgflow.lineage.record import GateResult, Record, Verdict, Version
 
 DESCRIPTIONS = {
@@ -32,10 +33,14 @@ CHECKS = {
 }
 
 
-def check_specs() -> list[dg.AssetCheckSpec]:
+def check_specs(part: Part = PLAIN) -> list[dg.AssetCheckSpec]:
+    partitions = partitions_of(part)
     return [
         dg.AssetCheckSpec(
-            name, asset=str(version), description=DESCRIPTIONS[name], partitions_def=PHOTOS
+            name,
+            asset=part.path(version),
+            description=DESCRIPTIONS[name],
+            partitions_def=partitions,
         )
         for version, names in CHECKS.items()
         for name in names

@@ -12,11 +12,15 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgflow.defs.naming import Part, part_of, parts
 from imgflow.lineage.events import EventSource, Shown
 from imgflow.lineage.record import Version
+from imgflow.policy.catalogs import MAIN_SPEC, CatalogSpec
+from imgflow.store.keys import ImageKey
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -28,8 +32,7 @@ RECORD_TAG = "imgflow/record"
 _DATA_VERSION = "dagster/data_version"
 _PAGE = 1000
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-_VERSION_OF = {json.dumps([version]): version for version in Version}
-_ASSETS, _MADE = json.dumps(list(_VERSION_OF)), "ASSET_MATERIALIZATION"
+_MADE = "ASSET_MATERIALIZATION"
 _SHOWN = """
 SELECT asset_key, partition, run_id, json_extract(event, '$.timestamp'),
        json_extract(event, '$.dagster_event.event_specific_data.materialization.tags')
@@ -50,7 +53,7 @@ _SQLITE = ("SqliteEventLogStorage", "WarmSqliteEventLogStorage")
 
 @contextmanager
 def event_source(home: Home) -> Iterator[EventSource | None]:
-    """The event log of an installation; None where nothing has run in Dagster yet."""
+    """The event log of a catalog; None where nothing has run in Dagster yet."""
     import os
 
     folder = Path(os.environ.get("DAGSTER_HOME") or home.dagster)
@@ -58,11 +61,11 @@ def event_source(home: Home) -> Iterator[EventSource | None]:
         from imgflow.defs.launch import instance
 
         with instance(home) as found:
-            yield InstanceEvents(found)
+            yield InstanceEvents(found, home.spec)
     elif not (folder / "history" / "runs" / "index.db").is_file():
         yield None
     else:
-        with SqliteEvents(folder) as events:
+        with SqliteEvents(folder, home.spec) as events:
             yield events
 
 
@@ -91,8 +94,12 @@ def _is_sqlite(folder: Path) -> bool:
 class SqliteEvents:
     """The events in the files of Dagster's default storage, opened for reading alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spec: CatalogSpec = MAIN_SPEC) -> None:
         self._history = folder / "history"
+        self._versions = {
+            json.dumps(part.path(version)): version for part in parts(spec) for version in Version
+        }
+        self._assets = json.dumps(list(self._versions))
         self._open = ExitStack()
 
     def __enter__(self) -> SqliteEvents:
@@ -106,14 +113,14 @@ class SqliteEvents:
     def shown(self, keys: Sequence[str]) -> Mapping[str, Sequence[Shown]]:
         found: dict[str, list[Shown]] = defaultdict(list)
         for asset, partition, run_id, at, tags in self._index.execute(
-            _SHOWN, (_MADE, _ASSETS, json.dumps(list(keys)))
+            _SHOWN, (_MADE, self._assets, json.dumps(list(keys)))
         ):
             said = json.loads(tags or "{}")
-            found[partition].append(_shown(partition, _VERSION_OF[asset], said, run_id, at))
+            found[partition].append(_shown(partition, self._versions[asset], said, run_id, at))
         return found
 
     def keys(self) -> Iterator[str]:
-        for (partition,) in self._index.execute(_KEYS, (_MADE, _ASSETS)):
+        for (partition,) in self._index.execute(_KEYS, (_MADE, self._assets)):
             yield partition
 
     def running(self) -> Collection[str]:
@@ -130,16 +137,20 @@ def _connection(path: Path) -> sqlite3.Connection:
 class InstanceEvents:
     """The events as Dagster tells them, wherever it keeps them."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    def __init__(self, instance: dg.DagsterInstance, spec: CatalogSpec = MAIN_SPEC) -> None:
         self._instance = instance
+        self._spec = spec
 
     def shown(self, keys: Sequence[str]) -> Mapping[str, Sequence[Shown]]:
         import dagster as dg
 
         found: dict[str, list[tuple[int, Shown]]] = defaultdict(list)
-        for version in Version if keys else ():
+        sets: dict[Part, list[str]] = defaultdict(list)
+        for key in keys:
+            sets[part_of(self._spec, ImageKey(key))].append(key)
+        for part, version in product(sets, Version):
             wanted = dg.AssetRecordsFilter(
-                asset_key=dg.AssetKey(str(version)), asset_partitions=list(keys)
+                asset_key=dg.AssetKey(part.path(version)), asset_partitions=sets[part]
             )
             cursor = None
             while True:
@@ -164,8 +175,8 @@ class InstanceEvents:
         import dagster as dg
 
         seen: set[str] = set()
-        for version in Version:
-            made = self._instance.get_materialized_partitions(dg.AssetKey(str(version)))
+        for part, version in product(parts(self._spec), Version):
+            made = self._instance.get_materialized_partitions(dg.AssetKey(part.path(version)))
             yield from made - seen
             seen |= made
 

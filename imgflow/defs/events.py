@@ -13,6 +13,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from imgflow.defs.checks import CHECKS, check_result
 from imgflow.defs.eventlog import RECORD_TAG
+from imgflow.defs.naming import PLAIN, Part
 from imgflow.lineage.events import RECORD_DIGITS
 from imgflow.lineage.record import Record, Version
 from imgflow.store.keys import ImageKey
@@ -33,6 +34,7 @@ def report(
     store: Store,
     upstream: Mapping[Version, Stored],
     code_version: str,
+    part: Part = PLAIN,
 ) -> Generator[dg.AssetMaterialization, None, Stored | None]:
     """A version's materialization, unless it stopped, and once that is stored, its checks.
 
@@ -41,17 +43,21 @@ def report(
     """
     stored = None
     if not record.verdict.stops:
-        yield materialization(record, store, upstream, code_version)
-        stored = latest(context.instance, record.version, record.key)
-    checks = context.selected_asset_check_keys
+        yield materialization(record, store, upstream, code_version, part)
+        stored = latest(context.instance, record.version, record.key, part)
+    checks, asset = context.selected_asset_check_keys, dg.AssetKey(part.path(record.version))
     for name in CHECKS[record.version]:
-        if dg.AssetCheckKey(dg.AssetKey(str(record.version)), name) in checks:
-            context.log_event(_evaluation(record, name, stored.target if stored else None))
+        if dg.AssetCheckKey(asset, name) in checks:
+            context.log_event(_evaluation(record, name, asset, stored))
     return stored
 
 
 def materialization(
-    record: Record, store: Store, upstream: Mapping[Version, Stored], code_version: str
+    record: Record,
+    store: Store,
+    upstream: Mapping[Version, Stored],
+    code_version: str,
+    part: Part = PLAIN,
 ) -> dg.AssetMaterialization:
     """The event for a version that was made, or found made.
 
@@ -68,10 +74,11 @@ def materialization(
     if sha256:
         tags[RECORD_TAG] = sha256[:RECORD_DIGITS]
     for version, stored in upstream.items():
-        tags[f"dagster/input_data_version/{version}"] = stored.data_version
-        tags[f"dagster/input_event_pointer/{version}"] = str(stored.target.storage_id)
+        asset = "/".join(part.path(version))
+        tags[f"dagster/input_data_version/{asset}"] = stored.data_version
+        tags[f"dagster/input_event_pointer/{asset}"] = str(stored.target.storage_id)
     return dg.AssetMaterialization(
-        asset_key=str(record.version),
+        asset_key=part.path(record.version),
         partition=record.key,
         description=_summary(record),
         metadata=_metadata(record, store),
@@ -79,10 +86,12 @@ def materialization(
     )
 
 
-def latest(instance: dg.DagsterInstance, version: Version, key: str) -> Stored | None:
+def latest(
+    instance: dg.DagsterInstance, version: Version, key: str, part: Part = PLAIN
+) -> Stored | None:
     """The latest materialization of an image's version."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(str(version)), asset_partitions=[key]),
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(part.path(version)), asset_partitions=[key]),
         limit=1,
     ).records
     if not records:
@@ -101,7 +110,7 @@ def latest(instance: dg.DagsterInstance, version: Version, key: str) -> Stored |
 
 
 def _evaluation(
-    record: Record, name: str, target: AssetCheckEvaluationTargetMaterializationData | None
+    record: Record, name: str, asset: dg.AssetKey, stored: Stored | None
 ) -> dg.AssetCheckEvaluation:
     result = check_result(record, name)
     metadata: dict[str, float] = {}
@@ -110,14 +119,14 @@ def _evaluation(
     if result.threshold is not None:
         metadata["threshold"] = result.threshold
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(str(record.version)),
+        asset_key=asset,
         check_name=name,
         passed=result.passed,
         severity=dg.AssetCheckSeverity.WARN if result.warning else dg.AssetCheckSeverity.ERROR,
         description=result.description,
         metadata=metadata,
         partition=record.key,
-        target_materialization_data=target,
+        target_materialization_data=stored.target if stored else None,
     )
 
 

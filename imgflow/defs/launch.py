@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 
 from imgflow.defs.orphans import fail_orphans, process_tag
-from imgflow.defs.partitions import add_keys, known_keys
-from imgflow.defs.queue import keys_in_flight
+from imgflow.defs.partitions import add_keys, by_part, known_keys
+from imgflow.defs.queue import CATALOG_TAG, keys_in_flight
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import Progress
 from imgflow.home import Home
@@ -71,42 +71,43 @@ def instance(home: Home) -> Iterator[dg.DagsterInstance]:
 
 
 def announce(home: Home) -> int:
-    """Make partitions for all photos in the upload folder; returns how many were new."""
+    """Make partitions for all photos in a catalog's uploads; returns how many were new."""
     with instance(home) as found:
-        return add_keys(found, [key for key, _ in home.uploads.scan().photos])
+        return add_keys(found, [key for key, _ in home.uploads.scan().photos], home.spec)
 
 
 def in_flight(home: Home) -> set[str]:
-    """The photos in runs that have not ended."""
+    """The photos of a catalog in runs that have not ended."""
     with instance(home) as found:
-        return keys_in_flight(found, known_keys(found))
+        return keys_in_flight(found, home.spec)
 
 
 def launch(
     keys: Sequence[ImageKey], home: Home, progress: Progress, *, force: bool = False
 ) -> list[Launched]:
-    """Take images through all versions, in as many runs as the policy's batch size asks for."""
+    """Take images of a catalog through all versions, in runs of the policy's batch size."""
     from imgflow.definitions import line_definitions
 
-    store, uploads = (place.url if place else "" for place in (home.storage, home.inbox))
+    store, uploads = home.places
     definitions = line_definitions(str(home.root), progress, store, uploads)
-    job = definitions.resolve_job_def("rescue_photos")
     size = home.policy().run.batch_size
     launched = []
     with instance(home) as found:
         fail_orphans(found)
-        add_keys(found, keys)
-        for batch in batches([str(key) for key in keys], known_keys(found), size):
-            config = batch.run_config(force=force)
-            # The terminal has a progress bar; Dagster keeps the whole log.
-            config["loggers"] = {"console": {"config": {"log_level": "CRITICAL"}}}
-            result = job.execute_in_process(
-                instance=found,
-                tags={**batch.tags, **process_tag()},
-                run_config=config,
-                raise_on_error=False,
-            )
-            launched.append(Launched(result.run_id, batch.keys, _error(result)))
+        add_keys(found, keys, home.spec)
+        for part, wanted in by_part(keys, home.spec).items():
+            job = definitions.resolve_job_def(part.job)
+            for batch in batches(wanted, known_keys(found, part), size):
+                config = batch.run_config(part.op, force=force)
+                # The terminal has a progress bar; Dagster keeps the whole log.
+                config["loggers"] = {"console": {"config": {"log_level": "CRITICAL"}}}
+                result = job.execute_in_process(
+                    instance=found,
+                    tags={**batch.tags, **process_tag(), CATALOG_TAG: home.name},
+                    run_config=config,
+                    raise_on_error=False,
+                )
+                launched.append(Launched(result.run_id, batch.keys, _error(result)))
     return launched
 
 

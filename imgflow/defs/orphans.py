@@ -34,7 +34,10 @@ def process_tag() -> dict[str, str]:
 def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs whose process is gone, or never came to work, as failed; returns their ids."""
     records = instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY))
-    orphans = [record.dagster_run for record in records if _is_orphan(record)]
+    # Where Dagster's monitoring asks the launcher, a run that has not begun is its matter: a
+    # machine with a card may take long to come up.
+    patient = instance.run_monitoring_enabled
+    orphans = [record.dagster_run for record in records if _is_orphan(record, patient=patient)]
     for run in orphans:
         if run.status is dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, "The run's process is gone")
@@ -47,11 +50,11 @@ def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
     return [run.run_id for run in orphans]
 
 
-def _is_orphan(record: dg.RunRecord) -> bool:
+def _is_orphan(record: dg.RunRecord, *, patient: bool) -> bool:
     name = record.dagster_run.tags.get(_PROCESS)
     if name is not None:
         return _is_gone(name)
-    return time.time() - max(record.update_timestamp.timestamp(), _LOADED) > START_S
+    return not patient and time.time() - max(record.update_timestamp.timestamp(), _LOADED) > START_S
 
 
 def _is_gone(name: str) -> bool:

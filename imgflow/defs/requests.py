@@ -29,11 +29,11 @@ class Batch:
             return {}
         return {RANGE_START: self.keys[0], RANGE_END: self.keys[-1]}
 
-    def run_config(self, *, force: bool = False) -> dict[str, Any]:
+    def run_config(self, op: str = "rescue", *, force: bool = False) -> dict[str, Any]:
         config: dict[str, Any] = {"force": force}
         if not self.contiguous:
             config["keys"] = list(self.keys)
-        return {"ops": {"rescue": {"config": config}}}
+        return {"ops": {op: {"config": config}}}
 
 
 def batches(keys: Sequence[str], known: Sequence[str], size: int) -> Iterator[Batch]:

@@ -1,5 +1,6 @@
 """What the assets work with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -8,6 +9,7 @@ import dagster as dg
 from imgflow.chain import Passage
 from imgflow.engines.compute import PRECISIONS, Compute, Precision
 from imgflow.home import Home
+from imgflow.policy.catalogs import MAIN
 from imgflow.store.place import Place
 
 
@@ -15,25 +17,41 @@ class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The installation's folder. Empty: IMGFLOW_HOME, or `data` in the current folder.
 
     store: s3://bucket/prefix; empty: a folder of the home; None: as IMGFLOW_STORE says.
-    uploads: the same, and IMGFLOW_UPLOADS.
+    uploads: the same, and IMGFLOW_UPLOADS; what catalogs.yaml says of a catalog's is beside that.
     """
 
     root: str = ""
     store: str | None = None
     uploads: str | None = None
 
-    def home(self) -> Home:
-        found = Home.find()
-        root = Path(self.root).absolute() if self.root else found.root
-        store = found.storage.url if found.storage and self.store is None else self.store
-        uploads = found.inbox.url if found.inbox and self.uploads is None else self.uploads
+    def home(self, catalog: str = MAIN) -> Home:
+        """One catalog of the installation. Raises BadCatalog where it is not listed (any more)."""
+        return self._opened(self.installation().of(catalog))
+
+    def catalogs(self) -> tuple[Home, ...]:
+        """The installation's catalogs, in the list's order. Raises BadCatalog."""
+        return tuple(map(self._opened, self.installation().all()))
+
+    def installation(self) -> Home:
+        """Raises ImgflowError for a store or uploads that are no place in a bucket."""
+        found = Home.installation()
         return Home(
-            root, self.place(store) if store else None, self.place(uploads) if uploads else None
+            Path(self.root).absolute() if self.root else found.root,
+            storage=found.storage if self.store is None else _place(self.store),
+            inbox=found.inbox if self.uploads is None else _place(self.uploads),
         )
 
-    def place(self, url: str) -> Place:
-        """Raises ImgflowError for what names no place in a bucket."""
-        return Place.parse(url)
+    def place(self, place: Place) -> Place:
+        """The same place, as this resource opens it. Raises ImgflowError where it cannot."""
+        return place
+
+    def _opened(self, home: Home) -> Home:
+        storage, inbox = (each and self.place(each) for each in (home.storage, home.inbox))
+        return replace(home, storage=storage, inbox=inbox)
+
+
+def _place(url: str) -> Place | None:
+    return Place.parse(url) if url else None
 
 
 def home_resource(
@@ -41,8 +59,7 @@ def home_resource(
 ) -> HomeResource:
     """The installation at `root`, by an S3Resource where it has to do with buckets."""
     plain = HomeResource(root=root, store=store, uploads=uploads)
-    home = plain.home()
-    if home.storage is None and home.inbox is None:
+    if not any(each.storage or each.inbox for each in plain.catalogs()):
         return plain
     from imgflow.defs.buckets import BucketHomeResource, s3_resource
 

@@ -1,18 +1,24 @@
-"""Once a day the whole catalog is compared with what policy and engines ask for now."""
+"""Once a day each catalog is compared as a whole with what policy and engines ask for now."""
 
 # No postponed annotations here: Dagster reads the schedule's signature.
 import json
 import os
+from collections.abc import Iterator, Sequence
 from datetime import UTC
-from pathlib import Path
 
 import dagster as dg
 
-from imgflow.defs.jobs import rescue_job
-from imgflow.defs.partitions import add_keys, known_keys
+from imgflow.defs.jobs import Job
+from imgflow.defs.memory import recall, remember
+from imgflow.defs.naming import named
+from imgflow.defs.partitions import Known, add_keys, by_part
 from imgflow.defs.queue import keys_in_flight, run_request
+from imgflow.defs.refreshed import Pass, report
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import HomeResource
+from imgflow.home import Home
+from imgflow.policy.catalogs import MAIN_SPEC, CatalogSpec
+from imgflow.refresh import RefreshPlan
 
 REFRESH_CRON = os.environ.get("IMGFLOW_REFRESH_CRON") or "*/5 3-4 * * *"
 """When the catalog is compared. Its first tick of a day begins, the later ones go on where that
@@ -23,71 +29,86 @@ BUDGET_S = 40.0
 """How long a tick compares: Dagster ends ticks that take longer than a minute."""
 
 
-@dg.schedule(
-    name="catalog_refresh",
-    job=rescue_job,
-    cron_schedule=REFRESH_CRON,
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Compares uploads, records, policy and engines, and requests what is new, "
-    "changed, stale or unfinished. `imgflow refresh --dry-run` shows the same at any time.",
-)
-def catalog_refresh(
-    context: dg.ScheduleEvaluationContext, home: HomeResource
-) -> list[dg.RunRequest] | dg.SkipReason:
+ALL_ASSETS = "__ASSET_JOB"
+"""Dagster's own job of all assets: shards have different partition sets, and so no job in common,
+and a schedule names one."""
+
+
+def catalog_refresh_of(jobs: Sequence[Job], spec: CatalogSpec = MAIN_SPEC) -> dg.ScheduleDefinition:
+    """What compares a catalog as a whole. jobs: of its partition sets."""
+
+    @dg.schedule(
+        name=named(spec, "catalog_refresh"),
+        cron_schedule=spec.refresh or REFRESH_CRON,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=("" if spec == MAIN_SPEC else f"Catalog {spec.label}. ")
+        + "Compares uploads, records, policy and engines, requests what is new, changed, stale or "
+        "unfinished, and tells what it did in the asset `refresh`. `imgflow refresh --dry-run` "
+        "shows the same at any time.",
+        **({"job": jobs[0]} if len(jobs) == 1 else {"job_name": ALL_ASSETS}),
+    )
+    def catalog_refresh(
+        context: dg.ScheduleEvaluationContext, home: HomeResource
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        return _tick(context, home.home(spec.name))
+
+    return catalog_refresh
+
+
+def _tick(context: dg.ScheduleEvaluationContext, home: Home) -> list[dg.RunRequest] | dg.SkipReason:
     from imgflow.files import sweep
     from imgflow.refresh import plan_refresh, retire
 
-    found_home = home.home()
     now = context.scheduled_execution_time.astimezone(UTC)
-    day, state = now.date().isoformat(), found_home.watch / "refresh.json"
-    after = _continued(state, day)
-    if after is None:
+    day, name = now.date().isoformat(), f"refresh/{home.name}"
+    before = _continued(recall(context.instance, name), day)
+    if before is None:
         return dg.SkipReason(f"all was compared on {day} already")
-    found_home.uploads.root.mkdir(parents=True, exist_ok=True)
+    if home.inbox is None:
+        home.uploads.root.mkdir(parents=True, exist_ok=True)
     plan = plan_refresh(
-        found_home,
-        in_flight=keys_in_flight(context.instance, known_keys(context.instance)),
-        after=after,
+        home,
+        in_flight=keys_in_flight(context.instance, home.spec),
+        after=before.after,
         max_keys=MAX_KEYS,
         budget_s=BUDGET_S,
     )
-    for key in plan.retired:
-        retire(key, found_home)
-    if not after:
+    withdrawn = [record for key in plan.retired if (record := retire(key, home)) is not None]
+    if not before.after:
         for problem in plan.problems:
             context.log.warning(problem)
-        swept = sweep(found_home.root)
-        if found_home.storage is not None:  # a store in a folder lies below the home
-            swept += found_home.store.sweep()
+        swept = sweep(home.root)
+        if home.storage is not None:  # a store in a folder lies below the home
+            swept += home.store.sweep()
         if swept:
             context.log.info(f"{swept} half-written files of killed writers deleted")
     told = plan.summary() + (f"; goes on after {plan.after}" if plan.after else "")
     context.log.info(told)
     for keys in plan.requests.values():
-        add_keys(context.instance, keys)
-    known, size = known_keys(context.instance), found_home.policy().run.batch_size
-    requests = [
-        run_request(batch, f"refresh-{now.isoformat()}-{why}-{batch.keys[0]}", why)
-        for why, keys in plan.requests.items()
-        for batch in batches([str(key) for key in keys], known, size)
-    ]
-    _remember(state, day, plan.after)
+        add_keys(context.instance, keys, home.spec)
+    requests = list(_requests(plan, home, Known(context.instance), f"refresh-{now.isoformat()}"))
+    done = before.with_(plan, retired=len(withdrawn), runs=len(requests))
+    report(context.instance, home, plan, done)
+    remember(context.instance, name, json.dumps({"day": day, **done.as_dict()}))
     return requests or dg.SkipReason(told)
 
 
-def _continued(state: Path, day: str) -> str | None:
-    """The key after which to go on: empty at the start of a day, None when the day is done."""
+def _requests(plan: RefreshPlan, home: Home, known: Known, name: str) -> Iterator[dg.RunRequest]:
+    size = home.policy().run.batch_size
+    for why, keys in plan.requests.items():
+        for part, wanted in by_part(keys, home.spec).items():
+            for batch in batches(wanted, known.keys(part), size):
+                run_key = f"{name}-{why}-{batch.keys[0]}"
+                yield run_request(batch, run_key, why, part, by_job=False)
+
+
+def _continued(text: str, day: str) -> Pass | None:
+    """The pass to go on with: an empty one at the start of a day, None when the day is done."""
     try:
-        found = json.loads(state.read_bytes())
-        if found["day"] != day:
-            return ""
-        return None if found["done"] else str(found["after"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return ""
-
-
-def _remember(state: Path, day: str, after: str) -> None:
-    from imgflow.files import replacing
-
-    with replacing(state) as partial:
-        partial.write_text(json.dumps({"day": day, "after": after, "done": not after}))
+        found = json.loads(text or "{}")
+        if found.pop("day", "") != day:
+            return Pass()
+        known = Pass(**found)
+        return known if known.after else None
+    except (ValueError, TypeError, AttributeError):
+        return Pass()

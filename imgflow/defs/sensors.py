@@ -11,14 +11,17 @@ from typing import Any
 
 import dagster as dg
 
-from imgflow.defs.jobs import rescue_job
+from imgflow.defs.jobs import Job
+from imgflow.defs.naming import Part, named, parts
 from imgflow.defs.orphans import fail_orphans
-from imgflow.defs.partitions import PHOTOS, known_keys
-from imgflow.defs.queue import keys_in_flight, keys_of, run_request, with_new
+from imgflow.defs.partitions import Known, by_part, full, keep_shards, partitions_of, room
+from imgflow.defs.queue import keys_in_flight, photos_of, run_request, with_new
 from imgflow.defs.reported import unreported
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import HomeResource
 from imgflow.home import Home
+from imgflow.policy.catalogs import MAIN_SPEC, CatalogSpec
+from imgflow.store.keys import ImageKey
 
 INTERVAL_S = 30
 MAX_KEYS = 5_000
@@ -29,25 +32,36 @@ BUDGET_S = 10.0
 """How long a tick compares photos with their records."""
 
 
-@dg.sensor(
-    name="upload_sensor",
-    job=rescue_job,
-    minimum_interval_seconds=INTERVAL_S,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Requests photos that are new in the upload folder, or changed: the photo, its "
-    "manifest, its masks, its row in catalog.csv. Files that are still being written wait. "
-    "Resetting the cursor has everything compared with its record again.",
-)
-def upload_sensor(
-    context: dg.SensorEvaluationContext, home: HomeResource
-) -> dg.SensorResult | dg.SkipReason:
+def upload_sensor_of(jobs: Sequence[Job], spec: CatalogSpec = MAIN_SPEC) -> dg.SensorDefinition:
+    """What looks into a catalog's upload folder. jobs: of its partition sets."""
+
+    @dg.sensor(
+        name=named(spec, "upload_sensor"),
+        jobs=jobs,
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=("" if spec == MAIN_SPEC else f"Catalog {spec.label}. ")
+        + "Requests photos that are new in the upload folder, or changed: the photo, its "
+        "manifest, its masks, its row in catalog.csv. Files that are still being written wait. "
+        "Resetting the cursor has everything compared with its record again.",
+    )
+    def upload_sensor(
+        context: dg.SensorEvaluationContext, home: HomeResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        return _tick(context, home.home(spec.name))
+
+    return upload_sensor
+
+
+def _tick(context: dg.SensorEvaluationContext, found_home: Home) -> dg.SensorResult | dg.SkipReason:
     from imgflow.batch import Order
     from imgflow.watch import STABLE_S, Index, digest, index_file, look
 
     for run_id in fail_orphans(context.instance):
         context.log.warning(f"run {run_id} was killed: marked as failed, its photos come again")
-    found_home = home.home()
-    found_home.uploads.root.mkdir(parents=True, exist_ok=True)
+    keep_shards(context.instance, found_home.spec)
+    if found_home.inbox is None:
+        found_home.uploads.root.mkdir(parents=True, exist_ok=True)
     if found_home.catalog_changed_within(STABLE_S):
         return dg.SkipReason(f"{found_home.catalog_file} is still being written")
     order = Order(found_home, run_id="")
@@ -57,8 +71,8 @@ def upload_sensor(
     # A cursor that was reset: everything is compared anew.
     index = Index.load(path) if before else Index()
     entries = dict(index.entries)
-    known = known_keys(context.instance)
-    in_flight = keys_in_flight(context.instance, known)
+    known = Known(context.instance)
+    in_flight = keys_in_flight(context.instance, found_home.spec, known)
     limits: dict[str, Any] = {"tick": tick, "max_keys": MAX_KEYS, "budget_s": BUDGET_S}
     if found_home.inbox is None:
         turn = None
@@ -73,8 +87,8 @@ def upload_sensor(
             index,
             Round.of(before),
             in_flight=in_flight,
-            known=set(known),
-            notifications=Notifications.of(found_home.inbox),
+            known={key for part in parts(found_home.spec) for key in known.keys(part)},
+            notifications=Notifications.of(found_home.inbox, found_home.spec.queue),
             **limits,
         )
     if index.entries != entries or not before:
@@ -88,18 +102,21 @@ def upload_sensor(
             f"{key}: requested several times, and no run has made it. The daily catalog_refresh "
             "or `imgflow run --keys` asks for it again"
         )
-    added = [str(key) for key in arrivals.new]
-    after = with_new(known, added)
+    new = _places(context, arrivals.new, found_home, known)
+    after = {part: with_new(known.keys(part), keys) for part, keys in new.items()}
+    size = _batch_size(order)
     requests = [
-        run_request(batch, f"upload-{digest(arrivals.tokens, batch.keys)}", why)
-        for why, keys in (("new", arrivals.new), ("changed", arrivals.changed))
-        for batch in batches([str(key) for key in keys], after, _batch_size(order))
+        run_request(batch, f"upload-{digest(arrivals.tokens, batch.keys)}", why, part)
+        for why, keys in (("new", new), ("changed", by_part(arrivals.changed, found_home.spec)))
+        for part, wanted in keys.items()
+        for batch in batches(wanted, after.get(part) or known.keys(part), size)
     ]
     unshown = _unshown(context.instance, found_home, before, known, in_flight)
     again = [key for key in unshown.keys if key not in arrivals.tokens]
     requests += [
-        run_request(batch, f"report-{began:.0f}-{batch.keys[0]}", "not shown")
-        for batch in batches(again, after, _batch_size(order))
+        run_request(batch, f"report-{began:.0f}-{batch.keys[0]}", "not shown", part)
+        for part, keys in by_part(again, found_home.spec).items()
+        for batch in batches(keys, after.get(part) or known.keys(part), size)
     ]
     told = (
         f"{arrivals.photos} photos: {len(arrivals.new)} new, {len(arrivals.changed)} changed, "
@@ -121,12 +138,28 @@ def upload_sensor(
     )
     if not requests:
         return dg.SensorResult(skip_reason=told, cursor=cursor)
-    missing = after[len(known) :]
+    missing = {part: keys[len(known.keys(part)) :] for part, keys in after.items()}
     return dg.SensorResult(
         run_requests=requests,
-        dynamic_partitions_requests=[PHOTOS.build_add_request(missing)] if missing else [],
+        dynamic_partitions_requests=[
+            partitions_of(part).build_add_request(keys) for part, keys in missing.items() if keys
+        ],
         cursor=cursor,
     )
+
+
+def _places(
+    context: dg.SensorEvaluationContext, new: Sequence[ImageKey], home: Home, known: Known
+) -> dict[Part, list[str]]:
+    """New photos by the partition set that each goes to; those that are full take no more."""
+    found = {}
+    for part, keys in by_part(new, home.spec).items():
+        there, left = known.position(part), room(known.keys(part))
+        missing = [key for key in keys if key not in there]
+        if over := set(missing[left:]):
+            context.log.warning(str(full(part, len(over))))
+        found[part] = [key for key in keys if key not in over]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +175,7 @@ def _unshown(
     instance: dg.DagsterInstance,
     home: Home,
     before: Mapping[str, Any],
-    known: Sequence[str],
+    known: Known,
     in_flight: Collection[str],
 ) -> _Unshown:
     """What runs that ended before their time since the last tick have made and not reported."""
@@ -152,9 +185,8 @@ def _unshown(
         *instance.get_runs(dg.RunsFilter(statuses=statuses, updated_after=since), limit=_MAX_ENDED),
         *filter(None, map(instance.get_run_by_id, before.get("ended", []))),
     ]
-    position = {key: at for at, key in enumerate(known)}
     missing: dict[str, list[str]] = {
-        run.run_id: unreported(instance, home.store, keys_of(run, known, position)) for run in runs
+        run.run_id: unreported(instance, home, photos_of(run, home.spec, known)) for run in runs
     }
     wanted = dict.fromkeys(key for keys in missing.values() for key in keys)
     return _Unshown(

@@ -77,6 +77,11 @@ class Place:
     def url(self) -> str:
         return SCHEME + "/".join(filter(None, (self.bucket, self.prefix)))
 
+    def overlaps(self, other: Place) -> bool:
+        """Whether the one lies in the other, or they are the same. By whatever endpoint."""
+        ours, theirs = (f"{each.prefix}/".lstrip("/") for each in (self, other))
+        return self.bucket == other.bucket and (ours.startswith(theirs) or theirs.startswith(ours))
+
     def at(self, *, endpoint: str | None, region: str | None) -> Self:
         """The same place by another endpoint and region."""
         return replace(self, endpoint=endpoint, region=region)

@@ -222,6 +222,8 @@ class S3Store:
         if current.data:
             old = sha256_hex(current.data)
             history = self._replaced(record.catalog, key.digest, record.version, old)
+            if current.sha256 not in ("", old):  # not what its writer has sent: no record
+                history = f"{PurePosixPath(history).parent}/{DAMAGED}{record.version}.json"
             self.bucket.put(history, current.data, media_type="application/json")
         self.bucket.put(name, data, media_type="application/json", if_etag=current.etag)
 

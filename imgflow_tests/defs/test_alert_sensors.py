@@ -64,7 +64,7 @@ class Daemon:
         """A run of the line that has succeeded."""
         given = {
             "status": dg.DagsterRunStatus.SUCCESS,
-            "tags": outcome_tags(images, stopped) if images else {},
+            "tags": outcome_tags("main", images, stopped) if images else {},
             **fields,
         }
         return self.instance.add_run(dg.DagsterRun("rescue_photos", **given))

@@ -11,11 +11,12 @@ import pytest
 from dagster_aws.s3 import S3Resource
 
 from imgflow.bench.s3.server import Server
+from imgflow.definitions import line_definitions
 from imgflow.defs.buckets import BucketHomeResource
 from imgflow.defs.launch import instance
-from imgflow.defs.partitions import PHOTOS, known_keys
+from imgflow.defs.naming import PLAIN
+from imgflow.defs.partitions import known_keys
 from imgflow.defs.resources import HomeResource, home_resource
-from imgflow.defs.sensors import upload_sensor
 from imgflow.errors import ImgflowError
 from imgflow.home import Home
 from imgflow.store.bucket import Bucket
@@ -62,7 +63,9 @@ def test_the_sensor_asks_for_what_is_in_the_bucket_once(
     for name, value in bucket_server.settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    resource = home_resource(str(tmp_path / "data"), uploads="s3://shop/sensed")
+    root, uploads = str(tmp_path / "data"), "s3://shop/sensed"
+    definitions = line_definitions(root, uploads=uploads)
+    resource = home_resource(root, uploads=uploads)
     home = resource.home()
     assert home.inbox is not None
     for number in range(3):
@@ -72,11 +75,17 @@ def test_the_sensor_asks_for_what_is_in_the_bucket_once(
     keys: list[Any] = []
     with instance(home) as dagster:
         for _ in range(2):
-            context = dg.build_sensor_context(instance=dagster, cursor=cursor)
-            result = upload_sensor(context, home=resource)
-            assert isinstance(result, dg.SensorResult)
+            # As the daemon does: the resource has another one in it, which is opened and closed.
+            with dg.build_sensor_context(
+                instance=dagster,
+                cursor=cursor,
+                definitions=definitions,
+                resources={"home": resource},
+            ) as context:
+                sensor = definitions.resolve_sensor_def("upload_sensor")
+                result = sensor.evaluate_tick(context)
             for added in result.dynamic_partitions_requests or []:
-                dagster.add_dynamic_partitions(str(PHOTOS.name), list(added.partition_keys))
+                dagster.add_dynamic_partitions(PLAIN.partitions, list(added.partition_keys))
             for request in result.run_requests or []:
                 dagster.add_run(
                     dg.DagsterRun("rescue_photos", run_config=request.run_config, tags=request.tags)

@@ -21,8 +21,8 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import (
 )
 
 from imgflow.definitions import defs
+from imgflow.defs.naming import PLAIN
 from imgflow.defs.orphans import fail_orphans, process_tag
-from imgflow.defs.partitions import PHOTOS
 
 PROJECT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def dagster(
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with dg.DagsterInstance.from_config(str(tmp_path)) as found:
-        found.add_dynamic_partitions(PHOTOS.name or "", ["a.png"])
+        found.add_dynamic_partitions(PLAIN.partitions, ["a.png"])
         yield found
 
 

@@ -8,7 +8,7 @@ from samples import encoded, photo
 
 from imgflow.chain import Line, rescue
 from imgflow.definitions import defs
-from imgflow.defs.reports import catalog, quality_report
+from imgflow.defs.reports import reports_of
 from imgflow.defs.resources import HomeResource
 from imgflow.home import Home
 from imgflow.store.keys import ImageKey
@@ -24,9 +24,7 @@ def test_table_and_report_are_made_and_linked(
     )
     rescue(drop("a.png", encoded(photo("coffee", 120))), line)
     rescue(drop("no.png", b"<html>"), line)
-    result = dg.materialize(
-        [catalog, quality_report], resources={"home": HomeResource(root=str(home.root))}
-    )
+    result = dg.materialize(reports_of(), resources={"home": HomeResource(root=str(home.root))})
     assert result.success
     (table,) = result.asset_materializations_for_node("catalog")
     assert table.metadata["dagster/row_count"].value == 6

@@ -104,5 +104,6 @@ def test_a_pass_goes_on_where_the_tick_before_stopped(
 
 
 def test_the_schedule_runs_by_itself_once_a_night() -> None:
-    assert schedules.catalog_refresh.default_status is dg.DefaultScheduleStatus.RUNNING
-    assert schedules.catalog_refresh.cron_schedule == schedules.REFRESH_CRON
+    schedule = line_definitions().resolve_schedule_def("catalog_refresh")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert schedule.cron_schedule == schedules.REFRESH_CRON

@@ -110,9 +110,10 @@ def range_of(request: dg.RunRequest) -> tuple[str, str]:
 
 
 def test_the_sensor_runs_by_itself_and_asks_for_the_job() -> None:
-    assert sensors.upload_sensor.default_status is dg.DefaultSensorStatus.RUNNING
-    assert sensors.upload_sensor.job_name == "rescue_photos"
-    assert sensors.upload_sensor.minimum_interval_seconds == 30
+    sensor = line_definitions().resolve_sensor_def("upload_sensor")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert sensor.job_name == "rescue_photos"
+    assert sensor.minimum_interval_seconds == 30
 
 
 def test_new_photos_are_requested_as_a_range_and_a_run_of_it_makes_them(
@@ -331,7 +332,7 @@ def test_a_later_making_that_was_not_reported_is_found_by_its_data_version(
     upload(home, "a.png")
     for request in daemon.tick():
         daemon.execute(request)
-    assert unreported(daemon.instance, home.store, ["a.png"]) == []
+    assert unreported(daemon.instance, home, ["a.png"]) == []
     upload(home, "a.png", shade=3)
     rescue(ImageKey("a.png"), Order(home, run_id="killed").line())
-    assert unreported(daemon.instance, home.store, ["a.png"]) == ["a.png"]
+    assert unreported(daemon.instance, home, ["a.png"]) == ["a.png"]

@@ -235,6 +235,18 @@ def test_a_damaged_record_is_set_aside_and_told_until_somebody_deletes_it(store:
     assert list(store.damaged("main")) == []
 
 
+def test_what_is_no_record_is_set_aside_and_not_taken_for_one(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that a server took though they had arrived as others than were sent."""
+    client = store.bucket._connected()
+    name = f"{store.place.prefix}/{store._record('main', KEY.digest, Version.RAW)}"
+    client.put_object(Bucket="shop", Key=name, Body=b"{", Metadata={"sha256": sha256_hex(b"[")})
+    store.put_record(record())
+    (files,) = store.image_files("main")
+    assert (files.replaced, files.damaged) == (frozenset(), ("damaged-raw.json",))
+
+
 def test_of_two_writers_none_is_lost(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one writes between our reading and our writing, each time that it can."""
     others = iter([record(run_id="other-1"), record(run_id="other-2")])

@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
             return
         if fault == "sent_wrong":
-            body = _changed(body)
+            body = _changed(body, 0x20)
         conditional = "If-Match" in self.headers or "If-None-Match" in self.headers
         with self.proxy.conditional if conditional else nullcontext():
             status, headers, answer = self._forwarded(body)
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
             return
         if fault == "wrong":
-            answer = _changed(answer)
+            answer = _changed(answer, 0x40)
         self._answer(status, headers, answer, cut=fault == "cut")
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 - names of http.server
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _changed(body: bytes) -> bytes:
-    """A byte in the middle is another one."""
+def _changed(body: bytes, bits: int) -> bytes:
+    """A byte in the middle is another one. bits: so that one fault does not undo another."""
     middle = len(body) // 2
-    return body[:middle] + bytes([body[middle] ^ 0x20]) + body[middle + 1 :] if body else body
+    return body[:middle] + bytes([body[middle] ^ bits]) + body[middle + 1 :] if body else body

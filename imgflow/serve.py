@@ -1,0 +1,53 @@
+"""The three services of a deployment, each a process of Dagster's own: what the image starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from imgflow.errors import ImgflowError
+
+Service = Literal["code", "webserver", "daemon"]
+PORTS: dict[Service, int] = {"code": 4000, "webserver": 3000}
+
+
+def command(service: Service, host: str, port: int, workspace: Path) -> list[str]:
+    """What to execute for a service. host, port: where it listens; the daemon does not.
+
+    workspace: the file that says where the code server is. Raises ImgflowError (code
+    no_workspace).
+    """
+    python = [sys.executable, "-W", "ignore", "-m"]
+    if service == "code":
+        return [
+            *python, "dagster", "code-server", "start", "--module-name", "imgflow.definitions",
+            "--location-name", "imgflow", "--host", host, "--port", str(port),
+        ]  # fmt: skip
+    if not workspace.is_file():
+        raise ImgflowError(
+            "no_workspace",
+            f"there is no {workspace}",
+            hint="It names the code server: see deploy/workspace.yaml",
+        )
+    names = ["--workspace", str(workspace.absolute())]
+    if service == "daemon":
+        return [*python, "dagster._daemon", "run", *names]
+    return [*python, "dagster_webserver", "--host", host, "--port", str(port), *names]
+
+
+def serve(service: Service, host: str, port: int, workspace: Path) -> NoReturn:
+    """Become the service: signals reach Dagster itself. Raises ImgflowError (codes no_workspace,
+    no_dagster_home)."""
+    home = Path(os.environ.get("DAGSTER_HOME") or "")
+    # Without a dagster.yaml each service would keep runs of its own on its own disk.
+    if not os.environ.get("DAGSTER_HOME") or not (home / "dagster.yaml").is_file():
+        raise ImgflowError(
+            "no_dagster_home",
+            "DAGSTER_HOME names no folder with a dagster.yaml, which all services must share",
+            hint="See deploy/; `imgflow dev` is for one machine, and needs none",
+        )
+    found = command(service, host, port, workspace)
+    sys.stdout.flush()
+    os.execv(found[0], found)  # noqa: S606
