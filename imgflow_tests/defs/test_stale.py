@@ -50,7 +50,7 @@ class Doubting(FakeEraser):
 
     def survey(self, pixels: Pixels) -> TextMap:
         nothing = np.zeros(pixels.shape[:2], np.uint8)
-        return TextMap(nothing, np.full_like(nothing, 100))
+        return TextMap(nothing, np.full_like(nothing, 140))
 
 
 class Shop:
