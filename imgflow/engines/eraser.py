@@ -115,23 +115,24 @@ class NeuralEraser:
         opaque: bool,
     ) -> NDArray[np.generic]:
         """A crop, (H, W, 3) of the photo's dtype, clean under its mask."""
+        photo = _shares(pixels)
         clean = filled = self._filled(pixels, mask)
-        veil = None if opaque else fit_veil(_shares(pixels), filled, likely, mask)
+        veil = None if opaque else fit_veil(photo, filled, likely, mask)
         if veil is not None and veil.explains:
             here = (mask > 0).astype(np.float32)
             colour = np.broadcast_to(veil.colour, filled.shape)
             opacity = np.full_like(here, veil.opacity)
-            seen = np.dstack([_shares(pixels), filled, colour, opacity, veil.share, here])
+            seen = np.dstack([photo, filled, colour, opacity, veil.share, here])
             planes = self._run(seen, self._restore, RESTORER_RECEPTIVE)
             # What is computed errs in other ways than the network: their mean is nearer.
             clean = (planes[:, :, :3] + planes[:, :, 3:6]) / np.float32(2)
-        clean = np.clip(clean, np.float32(0), np.float32(1))
+            clean = np.clip(clean, np.float32(0), np.float32(1))
         return np.rint(clean * data_range(pixels.dtype)).astype(pixels.dtype)
 
     def filled(self, pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 with what is under `mask` (H, W; not 0 where to fill) made up from what
         is around it."""
-        return np.rint(255 * np.clip(self._filled(pixels, mask), 0, 1)).astype(np.uint8)
+        return np.rint(255 * self._filled(pixels, mask)).astype(np.uint8)
 
     def _filled(self, pixels: NDArray[np.generic], mask: NDArray[np.uint8]) -> Planes:
         """(H, W, 3) float32 0..1, clamped."""

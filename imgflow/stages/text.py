@@ -260,10 +260,10 @@ def _is_copy(region: TextRegion, sure: TextRegion) -> bool:
 def _goes_on(region: TextRegion, sure: TextRegion) -> bool:
     """Whether two regions are lines of one text, or marks of one tiling: as large, turned alike,
     and beside each other, or the one repeated all over the photo."""
+    if any(map(_says_repeated, sure.reasons)) and _as_turned(region, sure):
+        return True
     line, other = (np.array(each.polygon, np.float32) for each in (sure, region))
     place = place_beside(line, other)
-    if _as_turned(region, sure) and any(map(_says_repeated, sure.reasons)):
-        return True
     if not _ALIKE[0] <= place.size <= _ALIKE[1]:
         return False
     in_line = place.reach <= _IN_LINE and place.apart <= _NEAR
