@@ -48,8 +48,10 @@ _FINDER_TILE, _RESTORER_TILE = 1024, 768
 # rather too wide than too narrow.
 _TEXT = 0.2
 # How often a photo is looked at for its text: mirrored, or, where its short side has fewer pixels
-# than the second, up to so many times as large as well: small letters are seen better then.
-_LOOKS, _CLOSE, _CLOSEST = 2, 600, 2.0
+# than the second, enlarged as well: small letters are seen better then.
+_LOOKS, _CLOSE = 2, 600
+CLOSEST = 2.0
+"""Most times that a small photo is looked at enlarged."""
 # Pixels around text that tell what its ground looks like. Text nearer than that is of one veil.
 _CONTEXT = 96
 # What JPEG smears beyond the fringe.
@@ -169,7 +171,7 @@ class NeuralEraser:
             return self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2]
 
         height, width = photo.shape[:2]
-        closer = min(_CLOSE / max(min(height, width), 1), _CLOSEST)
+        closer = min(_CLOSE / max(min(height, width), 1), CLOSEST)
         if closer <= 1:
             return mean_of_looks(look, photo, _LOOKS)
         size = round(width * closer), round(height * closer)

@@ -64,7 +64,7 @@ def repair_gates(
         np.ascontiguousarray(mask[around]),
         data_range=data_range(after.dtype),
     )
-    probe = displaced_probe(before, mask, unclean, repair)
+    probe = displaced_probe(after, mask, unclean, repair)
     note = "" if probe.probes else "no similar clean ground for a probe in this photo"
     share = probe.unprobed / mask.size
     trusted = share <= thresholds.unprobed_area

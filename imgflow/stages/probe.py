@@ -1,8 +1,8 @@
 """The displaced probe: the same repair where the truth is known.
 
 Under a repair there is no truth to compare with. So the same mask is laid on similar clean
-ground nearby in the same photo, repaired there by the same engine with the same settings, and
-compared with the pixels that were there.
+ground nearby in the repaired photo, repaired there by the same engine with the same settings, and
+compared with the pixels that were there. Only what was never under a mask counts as truth.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ _THICK = 1.3
 _HALVED, _LEAST_PIECE = 2, 16
 # Pieces are this many pixels large, at most, where clean ground is looked for.
 _SEARCH_SIZE = 96
+# Share of a piece that may lie on what is not clean, and is left out: letters of a mark all over
+# the photo find clean ground between its lines, but no box does.
+_OVERLAP = 0.1
 # How rough a place must be to stand for another, as a share of that one's roughness.
 _AS_ROUGH = 0.5
 # Metrics see this many pixels around the hole.
@@ -73,36 +76,38 @@ class ProbeResult:
     unprobed: int
 
 
-def displaced_probe(pixels: NDArray[Any], mask: Mask, avoid: Mask, repair: Repair) -> ProbeResult:
+def displaced_probe(
+    repaired: NDArray[Any], mask: Mask, avoid: Mask, repair: Repair
+) -> ProbeResult:
     """Damage clean ground in the same way, repair it, and compare with the truth.
 
-    pixels: (H, W, 3|4) before the repair. mask: its holes. avoid: (H, W), 255 where the ground
-    is not clean (text, other holes). The metrics are None where no hole has such ground nearby.
+    repaired: (H, W, 3|4). mask: its holes. avoid: (H, W), 255 where the ground is not clean
+    (text, other holes). The metrics are None where no hole has such ground nearby.
     """
     unclean = avoid | mask
-    if pixels.shape[2] == 4:
+    if repaired.shape[2] == 4:
         # What is under transparency is no truth.
-        unclean = unclean | np.where(pixels[:, :, 3] < data_range(pixels.dtype), 255, 0).astype(
-            np.uint8
-        )
+        clear = repaired[:, :, 3] < data_range(repaired.dtype)
+        unclean = unclean | np.where(clear, 255, 0).astype(np.uint8)
     results = []
     tried = missed = 0
     for piece in _pieces(mask)[:_MAX_PROBES]:
         area = int(np.count_nonzero(mask[piece.slices]))
         tried += area
-        found = _placed(pixels, mask, unclean, piece)
+        found = _placed(repaired, mask, unclean, piece)
         if found is None:
             missed += area
             continue
         box, shift = found
         place = box.moved(*shift)
         window = place.padded(repair.context, *mask.shape)
-        truth = np.ascontiguousarray(pixels[window.slices])
+        truth = np.ascontiguousarray(repaired[window.slices])
         hole = np.zeros(truth.shape[:2], np.uint8)
         inner = place.moved(-window.top, -window.left).slices
-        hole[inner] = mask[box.slices]
+        hole[inner] = mask[box.slices] & ~unclean[place.slices]
         damaged = truth.copy()
-        damaged[inner] = repair.lay(truth[inner], box)
+        laid = repair.lay(truth[inner], box)
+        damaged[inner] = np.where(hole[inner][:, :, None] > 0, laid, truth[inner])
         results.append(
             (
                 *_compare(truth, repair.mend(damaged, hole), hole),
@@ -136,12 +141,12 @@ def _pooled(decibels: Sequence[float]) -> float:
 
 
 def _placed(
-    pixels: NDArray[Any], mask: Mask, unclean: Mask, piece: Box
+    repaired: NDArray[Any], mask: Mask, unclean: Mask, piece: Box
 ) -> tuple[Box, tuple[int, int]] | None:
     """The piece, or the fullest part of it that fits between what is not clean, and its shift to
     clean ground; None where nothing fits."""
     for _ in range(_HALVED + 1):
-        shift = _clean_ground(pixels, mask, unclean, piece)
+        shift = _clean_ground(repaired, mask, unclean, piece)
         if shift is not None:
             return piece, shift
         side = max(piece.height, piece.width) // 2
@@ -200,9 +205,9 @@ def _compare(truth: NDArray[Any], repaired: NDArray[Any], hole: Mask) -> tuple[f
 
 
 def _clean_ground(
-    pixels: NDArray[Any], mask: Mask, unclean: Mask, box: Box
+    repaired: NDArray[Any], mask: Mask, unclean: Mask, box: Box
 ) -> tuple[int, int] | None:
-    """Shift (down, right) of the box to the most similar clean place, or None.
+    """Shift (down, right) of the box to the most similar place where its hole is clean, or None.
 
     Similar: the mean and the roughness of the ground just around the hole.
     """
@@ -213,7 +218,7 @@ def _clean_ground(
     # Looked for in a small copy: a hole of any size then costs the same.
     shrink = max(size // _SEARCH_SIZE, 1)
     ground = _shrunk(
-        cv2.cvtColor(flatten(pixels[area.slices], (255, 255, 255)), cv2.COLOR_RGB2GRAY), shrink
+        cv2.cvtColor(flatten(repaired[area.slices], (255, 255, 255)), cv2.COLOR_RGB2GRAY), shrink
     )
     rough = cv2.convertScaleAbs(cv2.Laplacian(ground, cv2.CV_16S, ksize=1))
     # Rounded up: a place counts as clean only if all of it is.
@@ -222,6 +227,8 @@ def _clean_ground(
         cv2.integral(each) for each in (dirt.astype(np.uint8), ground, rough)
     )
     home = _shrunk_box(box.moved(-area.top, -area.left), shrink)
+    hole = _shrunk(mask[area.slices], shrink)[home.slices] > 0
+    most = _OVERLAP * int(np.count_nonzero(hole))
     ring = home.padded(_SURROUNDINGS, *ground.shape).slices
     rim = ~dirt[ring]
     if not rim.any():
@@ -231,7 +238,9 @@ def _clean_ground(
     best: tuple[float, tuple[int, int]] | None = None
     for down, right in _shifts(home):
         place = home.moved(down, right)
-        if not place.inside(*ground.shape) or _total(dirty, place):
+        if not place.inside(*ground.shape):
+            continue
+        if _total(dirty, place) > most and np.count_nonzero(dirt[place.slices] & hole) > most:
             continue
         count = place.height * place.width
         rough_there = _total(rough_sum, place) / count
@@ -262,11 +271,13 @@ def _shrunk_box(box: Box, shrink: int) -> Box:
 
 
 def _shifts(box: Box) -> Iterator[tuple[int, int]]:
-    step_down, step_right = max(box.height // 2, 4), max(box.width // 2, 4)
-    for row in range(-8, 9):
-        for column in range(-6, 7):
-            if row or column:
-                yield row * step_down, column * step_right
+    """Halves of a box far around it; eighths of one near it, to get in between lines of text."""
+    for part, rows, columns in ((2, 8, 6), (8, 12, 12)):
+        step_down, step_right = max(box.height // part, 4), max(box.width // part, 4)
+        for row in range(-rows, rows + 1):
+            for column in range(-columns, columns + 1):
+                if row or column:
+                    yield row * step_down, column * step_right
 
 
 def _total(integral: NDArray[Any], box: Box) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imgflow.engines.eraser import CLOSEST
 from imgflow.engines.networks.eraser import NOTHING, OVERLAY, PRODUCT, Eraser
 from imgflow.synthesis.phrases import TRAINING
 from imgflow.training.photos import squeezed
@@ -18,6 +19,7 @@ from imgflow.training.scenes import (
     Drawn,
     any_overlay,
     byte_tensor,
+    enlarged,
     patch,
     resized,
     shown,
@@ -27,7 +29,15 @@ from imgflow.training.scenes import (
 PATCH = 256
 """Pixels a side of what the network sees in training."""
 _PATCHES = 4
+# How often each of GROUNDS comes, and each kind of overlay: single marks are hardest to find.
+_OFTEN = (0.4, 0.2, 0.2, 0.2)
+_DRAWN = {
+    "date": 0.1, "caption": 0.16, "watermark": 0.3, "tiled": 0.18, "chrome": 0.08,
+    "scatter": 0.18,
+}  # fmt: skip
 _OVERLAID = 0.75
+# How often a scene is seen as the eraser sees small photos: enlarged.
+_CLOSE = 0.35
 # How much a pixel of text counts: there are many more others.
 _WEIGHT = 3.0
 
@@ -38,20 +48,24 @@ class Scenes(Drawn):
     """
 
     def _sample(self, chance: Random) -> tuple[Tensor, ...]:
-        (ground,) = chance.choices(GROUNDS, (0.5, 0.25, 0.25))
+        (ground,) = chance.choices(GROUNDS, _OFTEN)
+        closer = chance.uniform(1, CLOSEST) if chance.random() < _CLOSE else 1.0
+        least = round(PATCH / closer)
         # Drawing prints takes long where they are large.
-        height = round(PATCH * (3 if ground == "photo" else 1.7) ** chance.random())
-        width = round(max(height * chance.uniform(0.75, 1.5), PATCH))
+        height = round(least * (3 if ground == "photo" else 1.7) ** chance.random())
+        width = round(max(height * chance.uniform(0.75, 1.5), least))
         before = shown(ground, self._photos, height, width, TRAINING, self._fonts, chance)
         seen = before.photo
         ink = (before.ink > 0.3).astype(np.uint8)
         over = np.zeros((height, width), np.uint8)
         if chance.random() < _OVERLAID:
-            overlay = any_overlay(height, width, self._fonts, chance)
+            overlay = any_overlay(height, width, self._fonts, chance, _DRAWN)
             seen, over = overlay.over(seen), touched(overlay)
-        seen, over, ink = resized((seen, over, ink), chance, PATCH)
+        seen, over, ink = resized((seen, over, ink), chance, least)
         if chance.random() < 0.8:
             seen = squeezed(seen, chance)
+        if closer > 1:
+            seen, over, ink = enlarged((seen, over, ink), closer, PATCH)
         what = np.where(over > 0, OVERLAY, np.where(ink > 0, PRODUCT, NOTHING)).astype(np.uint8)
         text = over if over.any() and chance.random() < 0.7 else over | ink
         places = [patch(text, PATCH, chance) for _ in range(_PATCHES)]

@@ -74,7 +74,7 @@ def make_case(photos: Sequence[Photo], words: Words, fonts: Fonts, chance: Rando
     """A photo as a shop might get it: with an overlay, with a print, with both."""
     height = round(chance.choice((320, 400, 480, 600, 768)) * chance.uniform(0.9, 1.1))
     width = round(height * chance.choice((0.75, 1.0, 1.0, 1.33, 1.33, 1.5)))
-    ground = chance.choices(GROUNDS, (0.35, 0.3, 0.35))[0]
+    ground = chance.choices(GROUNDS, (0.35, 0.3, 0.35, 0))[0]
     before = shown(ground, photos, height, width, words, fonts, chance)
     seen, printed, kind = before.photo, before.lines, ""
     over: tuple[DrawnLine, ...] = ()

@@ -21,8 +21,9 @@ from imgflow.synthesis.overlays import KINDS, Canvas, DrawnLine, Overlay, draw_o
 from imgflow.synthesis.phrases import TRAINING, Words
 from imgflow.synthesis.surfaces import Printed, print_text, studio_shot
 from imgflow.training.photos import Photo, scene
+from imgflow.training.textures import texture
 
-GROUNDS = ("photo", "printed", "studio")
+GROUNDS = ("photo", "printed", "studio", "texture")
 
 ANY = {
     "date": 0.1, "caption": 0.16, "watermark": 0.22, "tiled": 0.22, "chrome": 0.08,
@@ -66,7 +67,9 @@ def shown(
         behind = scene(known, height, width, chance) if chance.random() < 0.2 else None
         picture = scene(known, height, width, chance) if chance.random() < 0.15 else None
         return studio_shot(height, width, words, fonts, chance, behind, picture)
-    if ground == "photo":
+    if ground == "texture":
+        known = [texture(chance.choice(known), height, width, chance)]
+    if ground in ("photo", "texture"):
         plain = scene(known, height, width, chance)
         return Printed(plain, np.zeros((height, width), np.float32), ())
     # Taken in more detail than it is seen, half of the time: print and photo then are equally
@@ -137,6 +140,16 @@ def resized(planes: Sequence[NDArray[Any]], chance: Random, least: int) -> tuple
     size = (round(width * factor), round(height * factor))
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     return tuple(_sized(plane, size, how) for plane in planes)
+
+
+def enlarged(
+    planes: Sequence[NDArray[Any]], factor: float, least: int
+) -> tuple[NDArray[Any], ...]:
+    """All planes larger, as the eraser looks at small photos; kinds of planes and `least` as
+    above."""
+    height, width = planes[0].shape[:2]
+    size = max(round(width * factor), least), max(round(height * factor), least)
+    return tuple(_sized(plane, size, cv2.INTER_CUBIC) for plane in planes)
 
 
 def _sized(plane: NDArray[Any], size: tuple[int, int], how: int) -> NDArray[Any]:
