@@ -274,7 +274,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
 
 
 STAGE = Stage(
-    code_version="5",
+    code_version="6",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from imgflow.imaging.colour import data_range
 from imgflow.imaging.masks import Mask, mask_box
-from imgflow.imaging.metrics import METRICS, edge_continuity
+from imgflow.imaging.metrics import METRICS, edge_continuity, psnr
 from imgflow.lineage.record import GateResult, Reason, Verdict
 from imgflow.policy.policy import RepairGates
-from imgflow.stages.probe import Repair, displaced_probe
+from imgflow.stages.probe import ProbeResult, Repair, displaced_probe
 from imgflow.stages.stage import Outcome
+
+Pixels = NDArray[Any]
 
 # Pixels around a mask that the edge measure looks at.
 _EDGE_SURROUNDINGS = 16
@@ -44,8 +46,8 @@ def gate(
 
 
 def repair_gates(
-    before: NDArray[Any],
-    after: NDArray[Any],
+    before: Pixels,
+    after: Pixels,
     mask: Mask,
     unclean: Mask,
     repair: Repair,
@@ -65,6 +67,7 @@ def repair_gates(
         data_range=data_range(after.dtype),
     )
     probe = displaced_probe(after, mask, unclean, repair)
+    won = _won(before, after, mask, probe)
     note = "" if probe.probes else "no similar clean ground for a probe in this photo"
     share = probe.unprobed / mask.size
     trusted = share <= thresholds.unprobed_area
@@ -73,7 +76,7 @@ def repair_gates(
         gate("ssim", "ssim", probe.ssim, thresholds.ssim, note),
         gate("haarpsi", "haarpsi", probe.haarpsi, thresholds.haarpsi, note),
         gate("edge_continuity", "edge_continuity", rim, thresholds.edge_continuity),
-        *([] if thresholds.gain is None else [_gain_gate(probe.gain, thresholds.gain)]),
+        *([] if thresholds.gain is None else [_gain_gate(won, thresholds.gain)]),
         # A little of a photo may be repaired on trust; what is large enough to ruin it may not.
         GateResult(
             name="probed",
@@ -89,6 +92,19 @@ def repair_gates(
     ]
 
 
+def _won(before: Pixels, after: Pixels, mask: Mask, probe: ProbeResult) -> float | None:
+    """By how many dB a repair comes nearer to the truth, as far as its probes tell.
+
+    What was taken off may hardly show on a probe's ground. Then the probes still tell how near to
+    the truth repairs come, and what was changed here tells from how far.
+    """
+    if probe.psnr is None or probe.gain is None:
+        return None
+    colours = (np.ascontiguousarray(each[:, :, :3]) for each in (before, after))
+    changed = psnr(*colours, data_range=data_range(after.dtype), mask=mask)
+    return max(probe.gain, probe.psnr - changed)
+
+
 def _gain_gate(gain: float | None, least: float) -> GateResult:
     """A repair that hardly comes nearer to the truth may as well be left."""
     if gain is None:
@@ -102,8 +118,7 @@ def _gain_gate(gain: float | None, least: float) -> GateResult:
         passed=passed,
         note=""
         if passed
-        else f"the repair wins {gain:.1f} dB, less than {least:g}, where the "
-        "same was laid on clean ground",
+        else f"the repair wins {gain:.1f} dB, less than {least:g}, as its probes tell",
     )
 
 

@@ -320,7 +320,7 @@ def _settings(policy: Policy) -> dict[str, Any]:
 
 
 STAGE = Stage(
-    code_version="2",
+    code_version="3",
     run=inpaint,
     settings=_settings,
     engines=_engines,

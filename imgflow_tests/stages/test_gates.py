@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from imgflow.engines.registry import Engines
 from imgflow.lineage.record import GateResult, Verdict
 from imgflow.policy.policy import RepairGates
 from imgflow.stages.fill import Fill, Filling, fill_holes
-from imgflow.stages.gates import PSNR_OF_EQUALS, gate, judge, repair_gates
+from imgflow.stages.gates import PSNR_OF_EQUALS, _won, gate, judge, repair_gates
+from imgflow.stages.probe import ProbeResult
 from imgflow.stages.stage import Outcome
 
 
@@ -146,6 +148,27 @@ def test_an_engine_that_leaves_all_as_it_is_fails_the_probe() -> None:
     assert gates["psnr"].passed is False
     assert gates["gain"].passed is False
     assert gates["gain"].value == pytest.approx(0, abs=0.01)
+
+
+def won(probe: ProbeResult, changed: int) -> float | None:
+    before = np.full((20, 20, 3), 100, np.uint8)
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 255
+    return _won(before, painted(before, mask, (100 + changed,) * 3), mask, probe)
+
+
+def test_what_hardly_shows_on_the_probes_ground_is_weighed_where_it_was() -> None:
+    probe = ProbeResult(psnr=30, ssim=1, haarpsi=1, gain=1, probes=2, unprobed=0)
+    # 80 levels of 255 were changed: that was 10 dB.
+    assert won(probe, 80) == pytest.approx(30 - 10.07, abs=0.01)
+    assert won(replace(probe, gain=25), 80) == 25
+    # Who changes hardly anything wins nothing.
+    assert won(probe, 1) == 1
+    assert won(probe, 0) == 1
+
+
+def test_nobody_wins_where_nothing_was_probed() -> None:
+    assert won(ProbeResult(None, None, None, None, probes=0, unprobed=100), 80) is None
 
 
 def test_without_clean_ground_the_rim_is_still_judged() -> None:
