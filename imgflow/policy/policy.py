@@ -86,8 +86,10 @@ class RepairGates(Settings):
         1.8, ge=0, description="most that the mask's rim may show; 1: not at all"
     )
     gain: float | None = Field(
-        3.0, ge=0, le=60, description="least PSNR that a repair wins, as its probes tell, dB; "
-        "null: any"
+        3.0,
+        ge=0,
+        le=60,
+        description="least PSNR that a repair wins, as its probes tell, dB; null: any",
     )
     unprobed_area: float = Field(
         0.03, ge=0, le=1, description="largest repair without a probe, share of the photo"

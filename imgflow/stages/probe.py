@@ -76,9 +76,7 @@ class ProbeResult:
     unprobed: int
 
 
-def displaced_probe(
-    repaired: NDArray[Any], mask: Mask, avoid: Mask, repair: Repair
-) -> ProbeResult:
+def displaced_probe(repaired: NDArray[Any], mask: Mask, avoid: Mask, repair: Repair) -> ProbeResult:
     """Damage clean ground in the same way, repair it, and compare with the truth.
 
     repaired: (H, W, 3|4). mask: its holes. avoid: (H, W), 255 where the ground is not clean

@@ -142,9 +142,7 @@ def resized(planes: Sequence[NDArray[Any]], chance: Random, least: int) -> tuple
     return tuple(_sized(plane, size, how) for plane in planes)
 
 
-def enlarged(
-    planes: Sequence[NDArray[Any]], factor: float, least: int
-) -> tuple[NDArray[Any], ...]:
+def enlarged(planes: Sequence[NDArray[Any]], factor: float, least: int) -> tuple[NDArray[Any], ...]:
     """All planes larger, as the eraser looks at small photos; kinds of planes and `least` as
     above."""
     height, width = planes[0].shape[:2]

@@ -20,7 +20,6 @@ from imgflow.training.scenes import (
     GROUNDS,
     Drawn,
     any_overlay,
-    enlarged,
     patch,
     resized,
     roughly,
