@@ -11,7 +11,7 @@ from torch import Tensor
 
 from imgflow.engines.eraser import telea
 from imgflow.engines.networks.eraser import Eraser
-from imgflow.training.restorer import (
+from imgflow.training.repairs import (
     PATCH,
     PATCHES,
     Summary,

@@ -32,7 +32,10 @@ def texture(photo: Photo, height: int, width: int, chance: Random) -> Photo:
     # Drawn larger than it is seen: soft edges.
     rows, columns = round(height * 1.5), round(width * 1.5)
     if chance.random() < 0.2:
-        canvas = cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA).copy()
+        canvas = np.asarray(
+            cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
+        )
+        canvas = canvas.copy()
         _strands(canvas, palette, chance, draw)
     else:
         canvas = _clouds(rows, columns, palette, chance, draw)

@@ -13,7 +13,7 @@ from samples import photo
 from imgflow.engines.networks.eraser import Eraser
 from imgflow.synthesis.fonts import Fonts
 from imgflow.training.filler import Scenes, judged, loss
-from imgflow.training.restorer import PATCH
+from imgflow.training.repairs import PATCH
 
 
 def test_samples_are_a_filled_photo_its_mask_and_the_truth(fonts: Fonts) -> None:

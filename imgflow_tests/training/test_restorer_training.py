@@ -13,7 +13,8 @@ from samples import photo
 from imgflow.engines.networks.eraser import Eraser
 from imgflow.engines.spec import Found
 from imgflow.synthesis.fonts import Fonts
-from imgflow.training.restorer import PATCH, Scenes, judged, loss
+from imgflow.training.repairs import PATCH
+from imgflow.training.restorer import Scenes, judged, loss
 
 
 @pytest.fixture
