@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from imgflow.engines.origin import judge, judge_spec
 from imgflow.engines.spec import Eraser, TextDetector, TextMap
 from imgflow.imaging.lines import place_beside
-from imgflow.imaging.masks import Box, merge_boxes, polygon_box
+from imgflow.imaging.masks import Box, polygon_box
 from imgflow.imaging.repeats import missed_copies, same_mark
 from imgflow.lineage.record import TextRegion
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
+from imgflow.stages.reading import placed, read_around, traces
 from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
 from imgflow.stages.unread import unread_overlays
@@ -32,9 +33,6 @@ _MIN_CHARACTERS = 2
 _MAX_AREA = 0.6
 # Text is found best when the photo's short side has about this many pixels.
 _CLOSE_LOOK_SIDE = 480
-
-# From more places on that are to be looked at again, the whole photo is.
-_MOST_LOOKS = 4
 
 # Copies of a mark from which it counts as repeated without more being found.
 _TILED = 3
@@ -49,10 +47,6 @@ _COPY = "looks like the other copies"
 
 # Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
 _SURVEYED = 1_300_000
-
-# Probability, of 255, from which on a pixel may be a letter's, and how many such pixels make OCR
-# worth its time.
-_TRACE, _LEAST_TRACE = 128, 60
 
 _WORDING = {
     "date-stamp": re.compile(r"\d[\d\s.,:/'’年月日-]{3,}\d"),
@@ -109,14 +103,18 @@ def find_text(
     """All text in a photo (H, W, 3), judged: what OCR reads, the copies of repeated marks, and
     overlays that OCR alone does not see.
 
-    Where the eraser sees no trace of a letter, OCR is not asked, unless `always`: it takes
+    OCR reads where the eraser sees traces of letters, or all of the photo if `always`: it takes
     several times as long.
     """
     letters = survey(view, eraser)
-    if not always and not _shows_text(letters):
-        return []
-    read = detector.detect(view)
     scale = letters.overlay.shape[1] / view.shape[1]
+    if always:
+        read = detector.detect(view)
+    else:
+        places = [_box_at(each, 1 / scale, view) for each in traces(letters)]
+        if not places:
+            return []
+        read = read_around(view, places, detector)
     known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
     judged = judge(view, read, letters)
     marks = [each for each, region in zip(known, judged, strict=True) if region.kind == "overlay"]
@@ -124,9 +122,12 @@ def find_text(
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in unread)])
 
 
-def _shows_text(letters: TextMap) -> bool:
-    seen = np.maximum(letters.overlay, letters.product) >= _TRACE
-    return int(np.count_nonzero(seen)) >= _LEAST_TRACE
+def _box_at(box: Box, scale: float, view: NDArray[np.uint8]) -> Box:
+    """A box of a smaller picture of the photo, in the photo's pixels."""
+    top, left, bottom, right = (
+        round(each * scale) for each in (box.top, box.left, box.bottom, box.right)
+    )
+    return Box(top, left, min(bottom, view.shape[0]), min(right, view.shape[1]))
 
 
 def survey(view: NDArray[np.uint8], eraser: Eraser) -> TextMap:
@@ -297,31 +298,22 @@ def residual_text(
 ) -> list[TextRegion]:
     """Text that a second look still finds where text was removed.
 
-    view: (H, W, 3) uint8 after the repair. Only the old regions and as much around them again
-    are looked at.
+    view: (H, W, 3) uint8 after the repair. Only the old regions and some ground around them are
+    read again.
     """
     height, width = view.shape[:2]
-    outlines, boxes = [], []
-    for region in removed:
-        polygon = np.array(region.polygon, np.float32)
-        box = polygon_box(polygon, height, width)
-        boxes.append(box.padded(max(32, min(box.height, box.width)), height, width))
-        outlines.append(polygon)
+    outlines = [np.array(region.polygon, np.float32) for region in removed]
+    places = [polygon_box(outline, height, width) for outline in outlines]
     # What lies wholly beyond the photo's edge has no pixels to look at.
-    places = merge_boxes([box for box in boxes if box.height > 0 and box.width > 0])
-    if len(places) > _MOST_LOOKS:
-        places = [Box(0, 0, height, width)]
+    places = [each for each in places if each.height > 0 and each.width > 0]
     residual = []
-    for near in places:
-        for again in detector.detect(np.ascontiguousarray(view[near.slices])):
-            again = _placed(again, near, 1.0)
-            x, y = np.array(again.polygon, np.float32).mean(axis=0)
-            there = any(
-                cv2.pointPolygonTest(outline, (float(x), float(y)), False) >= 0
-                for outline in outlines
-            )
-            if there and is_text(again, (near.height, near.width), settings):
-                residual.append(again)
+    for again in read_around(view, places, detector):
+        x, y = np.array(again.polygon, np.float32).mean(axis=0)
+        there = any(
+            cv2.pointPolygonTest(outline, (float(x), float(y)), False) >= 0 for outline in outlines
+        )
+        if there and is_text(again, (height, width), settings):
+            residual.append(again)
     return residual
 
 
@@ -370,14 +362,7 @@ def _look_closely(
     large = cv2.resize(
         stretch_contrast(crop), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC
     )
-    return [_placed(region, box, zoom) for region in detector.detect(np.asarray(large, np.uint8))]
-
-
-def _placed(region: TextRegion, box: Box, zoom: float) -> TextRegion:
-    polygon = [
-        [round(x / zoom + box.left, 1), round(y / zoom + box.top, 1)] for x, y in region.polygon
-    ]
-    return region.model_copy(update={"polygon": polygon})
+    return [placed(region, box, zoom) for region in detector.detect(np.asarray(large, np.uint8))]
 
 
 def stretch_contrast(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
