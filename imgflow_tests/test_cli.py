@@ -112,7 +112,7 @@ def test_a_run_from_drop_to_status() -> None:
     drop("page.jpg", b"<html>404")
     Path("data/uploads/folder.png").mkdir()
 
-    command = [sys.executable, "-c", "import imgflow.cli; imgflow.cli.main()", "run", "--json"]
+    command = [sys.executable, "-m", "imgflow", "run", "--json"]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 1
     [line] = first.stdout.splitlines()
