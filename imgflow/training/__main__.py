@@ -126,7 +126,9 @@ def join(
         if not path:
             raise typer.BadParameter(f"'{each}' is not PART=FILE")
         with safe_open(path, "pt") as file:
-            about[f"{part}_recipe"] = file.metadata()["recipe"]
+            # A file that was joined itself tells its parts apart.
+            told = file.metadata()
+            about[f"{part}_recipe"] = told.get(f"{part}_recipe") or told["recipe"]
             names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
             if not names:
                 raise typer.BadParameter(f"{path} has no part '{part}'")

@@ -33,8 +33,10 @@ HIDDEN = 32
 _LEAST_CONFIDENCE = 0.5
 # Share of product lines, on photos kept back, that may be called overlays, and that may be called
 # that or be uncertain.
-_FALSE = 0.008
-_DOUBTFUL = 0.016
+_FALSE = 0.012
+_DOUBTFUL = 0.018
+# The judge is the mean of so many networks: one alone is a matter of chance.
+_NETWORKS = 8
 # Most that a rare kind of overlay is raised by.
 _MOST_BALANCE = 4.0
 # Share of a region that a drawn line must cover to name it.
@@ -255,9 +257,29 @@ def _balanced(
     return balanced
 
 
-def teach(taught: Lessons, kept: Lessons, seed: int, steps: int = 500) -> Weights:
+def teach(taught: Lessons, kept: Lessons, seed: int, steps: int = 1000) -> Weights:
     """Weights learned from `taught`, with thresholds that fit `kept`."""
     torch.set_num_threads(1)  # the network is so small that threads only wait for each other
+    weights = _mean([_taught(taught, seed + number, steps) for number in range(_NETWORKS)])
+    products = weights.scores(kept.seen)[~kept.truth]
+    return replace(weights, low=_above(products, _DOUBTFUL), high=_above(products, _FALSE))
+
+
+def _mean(networks: Sequence[Weights]) -> Weights:
+    """The network whose logit is the mean of those of others: they lie side by side in it."""
+    count = np.float32(len(networks))
+    return replace(
+        networks[0],
+        hidden=np.concatenate([each.hidden for each in networks], axis=1),
+        hidden_bias=np.concatenate([each.hidden_bias for each in networks]),
+        out=np.concatenate([each.out for each in networks]) / count,
+        out_bias=np.sum([each.out_bias for each in networks], axis=0) / count,
+        words=np.sum([each.words for each in networks], axis=0) / count,
+    )
+
+
+def _taught(taught: Lessons, seed: int, steps: int) -> Weights:
+    """One network; its thresholds say nothing."""
     torch.manual_seed(seed)
     looks = taught.seen.looks
     mean, scale = looks.mean(axis=0), looks.std(axis=0) + 1e-3
@@ -282,7 +304,7 @@ def teach(taught: Lessons, kept: Lessons, seed: int, steps: int = 500) -> Weight
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    weights = Weights(
+    return Weights(
         mean=mean,
         scale=scale,
         hidden=hidden.weight.detach().numpy().T.copy(),
@@ -293,8 +315,6 @@ def teach(taught: Lessons, kept: Lessons, seed: int, steps: int = 500) -> Weight
         low=0.5,
         high=0.5,
     )
-    products = weights.scores(kept.seen)[~kept.truth]
-    return replace(weights, low=_above(products, _DOUBTFUL), high=_above(products, _FALSE))
 
 
 def _above(scores: NDArray[np.float32], share: float) -> float:
