@@ -14,11 +14,12 @@ from itertools import islice
 from typing import Any
 
 from moto.s3 import models
+from moto.s3.utils import _VersionedKeyStore
 
 _LAST = "\U0010ffff"
 
 
-class SortedNames(models._VersionedKeyStore):
+class SortedNames(_VersionedKeyStore):
     """A bucket's objects by name, as moto keeps them, with the names in order beside them."""
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class SortedNames(models._VersionedKeyStore):
 def keep_in_order() -> None:
     """From now on, in this process: buckets that are made keep their names in order, and listings
     use that."""
-    models._VersionedKeyStore = SortedNames  # type: ignore[misc]
+    models._VersionedKeyStore = SortedNames  # type: ignore[attr-defined,assignment]
     models.S3Backend.list_objects_v2 = _list_objects_v2  # type: ignore[method-assign]
 
 

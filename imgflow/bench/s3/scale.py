@@ -111,9 +111,9 @@ def _measured(folder: Path, keys: int, batch: int, server: Server, told: Told) -
     with queue_of(home) as queue:
         ticks, last = _find_all(queue, keys, told)
         cursor = len(queue.cursor or "")
-        for run in queue.instance.get_runs():
+        for queued in queue.instance.get_runs():
             # Nothing was logged for them: to look for that takes a second each.
-            queue.instance.run_storage.delete_run(run.run_id)
+            queue.instance.run_storage.delete_run(queued.run_id)
     told(f"a run of {batch} photos")
     chosen = _photos(home, batch, folder / "photos")
     before = _kept(home, server)
