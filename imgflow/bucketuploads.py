@@ -71,17 +71,23 @@ class BucketUploads(Uploads):
         after: str = "",
         *,
         most: int | None = None,
+        most_new: int | None = None,
+        known: Collection[str] = (),
         budget_s: float | None = None,
     ) -> Listing:
-        """The objects after a name: a page at least, then until there are `most`, or until the
-        time is up."""
+        """The objects after a name: a page at least, then until there are `most`, or `most_new`
+        photos whose keys are not `known`, or until the time is up."""
         deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
-        found = Listing(after)
+        found, new = Listing(after), 0
         for page in self.bucket.pages(after=after):
             found.pages += 1
             found.files.update((each.key, each) for each in page)
+            if most_new is not None:
+                new += sum(each.key not in known and _is_photo(each.key) for each in page)
             if page and (
-                time.monotonic() > deadline or (most is not None and len(found.files) >= most)
+                time.monotonic() > deadline
+                or (most is not None and len(found.files) >= most)
+                or (most_new is not None and new >= most_new)
             ):
                 found.upto = page[-1].key
                 return found
@@ -184,6 +190,11 @@ class BucketUploads(Uploads):
 def bucket_uploads(place: Place, root: Path) -> BucketUploads:
     """The uploads of a place, one for all who ask in this process: connections are kept."""
     return BucketUploads(place, root)
+
+
+def _is_photo(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in PHOTO_SUFFIXES and not is_passed_over(path)
 
 
 def _key(name: str) -> ImageKey:

@@ -159,7 +159,14 @@ def look_at_bucket(
     if now < turn.rest_until:
         return arrivals, turn
     left_s = max(end - time.monotonic(), 0.1)
-    listing = uploads.listing(turn.after, most=most_files, budget_s=left_s / 2)
+    # No more new ones than are taken: the next look would list the others again.
+    listing = uploads.listing(
+        turn.after,
+        most=most_files,
+        most_new=max(max_keys - arrivals.found, 1),
+        known=known,
+        budget_s=left_s / 2,
+    )
     found = look(
         home,
         line,

@@ -85,6 +85,13 @@ _NOTHING = "nothing to do. Bring some: imgflow ingest PATHS"
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Source = Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")]
 Target = Annotated[Path, typer.Argument(help="The file or folder to write.")]
+GivenPhoto = Annotated[
+    Path,
+    typer.Argument(
+        help="A photo file, or the key of one in a bucket of uploads; a manifest beside it counts.",
+        metavar="PHOTO",
+    ),
+]
 
 
 def main() -> None:
@@ -520,7 +527,7 @@ def generate(
 
 @app.command()
 def route(
-    photo: Annotated[Path, typer.Argument(help="A photo file; a manifest beside it counts.")],
+    photo: GivenPhoto,
     as_json: Json = False,
 ) -> None:
     """Explain which routes, engines and thresholds a photo gets, line by line."""
@@ -539,25 +546,30 @@ def route(
 
 
 def _given(photo: Path, home: Home, policy: Policy) -> tuple[bytes, Manifest, ImageKey]:
-    """A photo's bytes, the manifest beside it, and its key. Raises BadPhoto, BadManifest."""
+    """A photo's bytes, the manifest beside it, and its key. Of uploads in a bucket the key says
+    which one. Raises BadPhoto, BadManifest, BadKey, StoreError."""
     from imgflow.imaging.decode import read_photo_bytes
     from imgflow.policy.manifest import Manifest, find_manifest, parse_manifest, read_manifest
     from imgflow.stages import raw
     from imgflow.store.keys import ImageKey
 
+    fetched = None
+    if home.inbox is not None and not photo.is_absolute() and not photo.exists():
+        fetched = ImageKey.from_path(str(photo))
+        photo = home.uploads.path_of(fetched)
     data = read_photo_bytes(photo, raw.limits(policy.raw))
     beside = find_manifest(photo)
     manifest = Manifest() if beside is None else parse_manifest(read_manifest(beside), str(beside))
     # A photo of the upload folder is in the catalog by its path below that.
     place = photo.absolute()
     inside = place.is_relative_to(home.uploads.root)
-    key = ImageKey.from_path(str(place.relative_to(home.uploads.root)) if inside else place.name)
-    return data, manifest, key
+    name = str(place.relative_to(home.uploads.root)) if inside else place.name
+    return data, manifest, fetched or ImageKey.from_path(name)
 
 
 @app.command()
 def precheck(
-    photo: Annotated[Path, typer.Argument(help="A photo file; a manifest beside it counts.")],
+    photo: GivenPhoto,
     as_json: Json = False,
 ) -> None:
     """Tell from a small copy what a photo needs, and about how long that takes by stage."""

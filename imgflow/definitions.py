@@ -11,7 +11,11 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning, message=".*partiti
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*multi_run.*")
 
 from imgflow.alerts import Webhook  # noqa: E402
-from imgflow.defs.alerts import quarantine_rate_alert_of, run_failure_alert_of  # noqa: E402
+from imgflow.defs.alerts import (  # noqa: E402
+    overdue_alert_of,
+    quarantine_rate_alert_of,
+    run_failure_alert_of,
+)
 from imgflow.defs.assets import rescue_of, with_code_versions  # noqa: E402
 from imgflow.defs.jobs import rescue_job_of  # noqa: E402
 from imgflow.defs.naming import named, parts  # noqa: E402
@@ -72,6 +76,7 @@ def _catalog_definitions(
             # The first catalog's tells of runs that are of none, too.
             run_failure_alert_of(spec, others if home == catalogs[0] else None),
             quarantine_rate_alert_of(spec),
+            overdue_alert_of(spec),
         ],
         schedules=[catalog_refresh_of(jobs, spec), reports_schedule_of(reports_job, spec)],
     )

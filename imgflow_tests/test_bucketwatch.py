@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,27 @@ def test_what_is_left_comes_next(shop: Shop) -> None:
     assert shop.look(max_keys=2).new == names[2:4]
     assert shop.look(max_keys=2).new == names[4:]
     assert shop.place.after == ""
+
+
+def test_no_more_is_listed_than_is_taken(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:02}.jpg" for number in range(12)]
+    shop.put(*names, *(f"{number:02}.txt" for number in range(12)))
+    listed: list[int] = []
+    pages = shop.uploads.bucket.pages
+
+    def counted(*given: Any, **named: Any) -> Iterator[Any]:
+        for page in pages(*given, **named, size=2):
+            listed.append(len(page))
+            yield page
+
+    monkeypatch.setattr(shop.uploads.bucket, "pages", counted)
+    seen: list[str] = []
+    for at in range(4):
+        listed.clear()
+        seen += shop.look(max_keys=4).new
+        # A photo and a text are a page; only the one can be taken.
+        assert sum(listed) == 8 if at < 3 else sum(listed) == 0
+    assert seen == names
 
 
 def test_manifests_and_masks_count_though_a_stretch_ends_before_them(

@@ -18,8 +18,10 @@ from typing import Any
 import dagster as dg
 import pytest
 from samples import encoded, photo
+from typer.testing import CliRunner
 
 from imgflow.bench.s3.server import Server
+from imgflow.cli import app
 from imgflow.defs.launch import instance
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Record, Verdict, Version
@@ -27,7 +29,9 @@ from imgflow.store.place import Place
 from imgflow.store.s3 import S3Store
 from imgflow.store.store import sha256_hex
 
+PROJECT = Path(__file__).parents[1]
 PHOTOS = 6
+BAD = "shoes/bad.png"
 POLICY = """
 upscale: {max_scale: 1, sharpen_below: 0}
 detext: {text: none}
@@ -89,6 +93,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory, bucket_server: Server) -> Ite
         home = Home.find()
         assert home.storage == Place.parse("s3://shop/whole/store")
         home.root.mkdir()
+        # As in the project's folder: events are written twice as fast by its storage.
+        (folder / "dagster.yaml").write_bytes((PROJECT / "dagster.yaml").read_bytes())
         home.policy_file.write_text(POLICY)
         source = folder / "shoes"
         source.mkdir()
@@ -126,9 +132,7 @@ def test_one_bad_photo_stops_alone_and_a_killed_run_is_taken_up(shop: Shop) -> N
     assert records.items() >= kept.items(), "nothing is made twice"
     assert not any(text.replaced for text in shop.store.record_texts()), "none was replaced"
     stopped = [record for record in records.values() if record.verdict.stops]
-    assert [(each.key, each.verdict) for each in stopped] == [
-        ("shoes/bad.png", Verdict.QUARANTINED)
-    ]
+    assert [(each.key, each.verdict) for each in stopped] == [(BAD, Verdict.QUARANTINED)]
     assert len(records) == PHOTOS * len(Version) + 1
     for record in records.values():
         for rendition in record.renditions:
@@ -167,6 +171,42 @@ def test_a_published_file_is_known_again_and_a_photo_made_again(shop: Shop) -> N
     assert shop.run("whoami", "some.jpg")[1]["key"] == "shoes/2.png"
     code, told = shop.run("replay", "shoes/2.png")
     assert (code, told["same"], told["versions"]) == (0, len(Version), len(Version))
+
+
+def test_what_a_photo_of_the_bucket_gets_is_asked_by_its_key(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shop.home.catalog_file.write_text("key,category\nshoes/1.png,boots\n")
+    try:
+        found = CliRunner().invoke(app, ["route", "shoes/1.png"])
+        unknown = CliRunner().invoke(app, ["route", "shoes/none.png", "--json"])
+    finally:
+        shop.home.catalog_file.unlink()
+    assert found.exit_code == 0, found.output
+    assert "category: boots" in found.output
+    assert (unknown.exit_code, json.loads(unknown.stdout)["code"]) == (1, "not_found")
+
+
+def test_reports_recalls_and_refreshes_work_on_the_bucket(shop: Shop) -> None:
+    def asked(*command: str) -> dict[str, Any]:
+        found = CliRunner().invoke(app, [*command, "--json"])
+        assert found.exit_code == 0, found.output
+        answer: dict[str, Any] = json.loads(found.stdout)
+        return answer
+
+    rows = PHOTOS * len(Version) + 1
+    told = asked("report")
+    assert (told["photos"], told["rows"], told["unreadable"]) == (PHOTOS + 1, rows, 0)
+    assert "shoes/2.png" in Path(told["report"]).read_text()
+    assert asked("report")["read"] == 0, "only what is new is read"
+    assert asked("recall", "shoes/2.png", "--dry-run") == {"recalled": ["shoes/2.png"]}
+    assert asked("recall", "--stale", "--dry-run") == {"recalled": []}
+    plan = asked("refresh", "--dry-run")
+    assert (plan["current"], plan["stopped"]) == (PHOTOS, 1)
+    (waiting,) = asked("status")["waiting"]
+    assert waiting["key"] == BAD
+    assert waiting["picture"].startswith("s3://shop/whole/store/originals/")
 
 
 def test_a_backfill_of_all_versions_makes_nothing_twice(shop: Shop) -> None:

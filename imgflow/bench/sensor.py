@@ -8,12 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from imgflow.bench.timing import Seconds, timed
 from imgflow.home import Home
 
 _PER_FOLDER = 1000
@@ -66,15 +67,15 @@ def bench_sensor(files: int, told: Callable[[str], None]) -> list[Tick]:
 class Queue:
     """The sensor on an instance of its own, whose daemon's part is played here.
 
-    tick_s, add_s: of the last tick: the sensor itself, and the adding of its partitions.
+    tick_time, add_time: of the last tick: the sensor itself, and the adding of its partitions.
     """
 
     home: Home
     instance: dg.DagsterInstance
     definitions: dg.Definitions
     cursor: str | None = None
-    tick_s: float = 0.0
-    add_s: float = 0.0
+    tick_time: Seconds = field(default_factory=Seconds)
+    add_time: Seconds = field(default_factory=Seconds)
 
     def tick(self) -> dg.SensorResult:
         """What a tick of the sensor asks for; its new partitions are added."""
@@ -85,18 +86,22 @@ class Queue:
         )
         store, uploads = self.home.places
         resource = HomeResource(root=str(self.home.root), store=store, uploads=uploads)
-        began = time.perf_counter()
-        result = self.definitions.resolve_sensor_def("upload_sensor")(context, home=resource)
+        sensor = self.definitions.resolve_sensor_def("upload_sensor")
+        results: list[Any] = []
+        self.tick_time = timed(lambda: results.append(sensor(context, home=resource)))
+        (result,) = results
         assert isinstance(result, dg.SensorResult)
-        self.tick_s, began = time.perf_counter() - began, time.perf_counter()
-        for added in result.dynamic_partitions_requests or []:
-            self.instance.add_dynamic_partitions("photos", list(added.partition_keys))
-        self.add_s = time.perf_counter() - began
+        self.add_time = timed(lambda: self._add(result))
         self.cursor = result.cursor
         return result
 
+    def _add(self, result: dg.SensorResult) -> None:
+        for added in result.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions("photos", list(added.partition_keys))
+
     def submit(self, result: dg.SensorResult) -> list[str]:
         """Queue the runs that were asked for; returns their images' keys."""
+        from imgflow.defs.orphans import process_tag
         from imgflow.defs.queue import keys_of
 
         known = list(self.instance.get_dynamic_partitions("photos"))
@@ -105,7 +110,12 @@ class Queue:
         for request in result.run_requests or []:
             # Without the snapshots that a real run has: they take a second each.
             run = self.instance.add_run(
-                dg.DagsterRun("rescue_photos", run_config=request.run_config, tags=request.tags)
+                dg.DagsterRun(
+                    "rescue_photos",
+                    run_config=request.run_config,
+                    # This process has them: else they would be given up after a few minutes.
+                    tags={**request.tags, **process_tag()},
+                )
             )
             keys += keys_of(run, known, position)
         return keys

@@ -1,4 +1,4 @@
-"""Who is told: of runs that failed, and of many photos that need a person.
+"""Who is told: of runs that failed, of many photos that need a person, of an overdue catalog.
 
 A delivery that fails fails its tick, and the next tick sends it again: the cursor only moves on
 once an alert has arrived. (Dagster's own run-failure sensor moves on all the same, and the alert
@@ -17,14 +17,16 @@ from imgflow.alerts import Alert, Channel
 from imgflow.defs.naming import named
 from imgflow.defs.partitions import Known
 from imgflow.defs.queue import CATALOG_TAG, is_of, photos_of
+from imgflow.defs.refreshed import last_refreshed, refresh_key
 from imgflow.defs.resources import HomeResource
 from imgflow.home import Home
 from imgflow.policy.catalogs import MAIN, MAIN_SPEC, CatalogSpec
 from imgflow.policy.policy import AlertSettings
 
 INTERVAL_S = 60
+OVERDUE_INTERVAL_S = 600
 REMIND_S = 24 * 3600
-"""A rate that stays too high is told again after so long."""
+"""A rate that stays too high, or a catalog that stays overdue, is told again after so long."""
 _MAX_FAILURES = 50  # of one alert
 _MAX_NAMED = 5  # runs, and photos of a run, that an alert names
 _PAGE, _MAX_RUNS = 50, 500  # that the rate is taken of, at most
@@ -199,8 +201,7 @@ def _tell_rate(context: dg.SensorEvaluationContext, home: Home, alerts: Channel)
         return dg.SensorResult(skip_reason=f"{told}: too few to judge", cursor=context.cursor)
     if stopped / images <= settings.quarantine_rate:
         return dg.SensorResult(skip_reason=told, cursor="{}")
-    told_at = _told_at(context.cursor)
-    if time.time() - told_at < REMIND_S:
+    if time.time() - _number(context.cursor, "told_at") < REMIND_S:
         return dg.SensorResult(skip_reason=f"{told}: people know", cursor=context.cursor)
     alert = Alert(
         "quarantine_rate",
@@ -243,10 +244,60 @@ def _latest_images(instance: dg.DagsterInstance, window: int, catalog: str) -> t
     return images, stopped
 
 
-def _told_at(cursor: str | None) -> float:
-    """When the rate was told, in seconds since 1970; 0 where it was not."""
+def overdue_alert_of(spec: CatalogSpec = MAIN_SPEC) -> dg.SensorDefinition:
+    """Who is told when a catalog was not compared as a whole for too long."""
+
+    @dg.sensor(
+        name=named(spec, "overdue_alert"),
+        minimum_interval_seconds=OVERDUE_INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=_of(spec)
+        + "Tells people when the last whole comparison of the catalog is older than "
+        f"{spec.fresh_within_hours:g} hours, as its freshness policy does in the UI: once, until "
+        "it was compared, or for a day.",
+    )
+    def overdue_alert(
+        context: dg.SensorEvaluationContext, home: HomeResource, alerts: dg.ResourceParam[Channel]
+    ) -> dg.SensorResult:
+        return _tell_overdue(context, home.home(spec.name), alerts)
+
+    return overdue_alert
+
+
+def _tell_overdue(
+    context: dg.SensorEvaluationContext, home: Home, alerts: Channel
+) -> dg.SensorResult:
+    spec, now = home.spec, time.time()
+    # A catalog that was never compared is as old as this sensor.
+    watched_since = _number(context.cursor, "watched_since") or now
+    cursor = {"watched_since": watched_since}
+    compared_at = last_refreshed(context.instance, spec)
+    hours = (now - (compared_at or watched_since)) / 3600
+    what = "last compared" if compared_at else "never compared, and watched since"
+    told = f"{what} {hours:.1f} hours ago; overdue after {spec.fresh_within_hours:g}"
+    if hours <= spec.fresh_within_hours:
+        return dg.SensorResult(skip_reason=told, cursor=json.dumps(cursor))
+    if now - _number(context.cursor, "told_at") < REMIND_S:
+        return dg.SensorResult(skip_reason=f"{told}: people know", cursor=context.cursor)
+    settings = home.policy().alerts
+    path = "/".join(refresh_key(spec).path)
+    alert = Alert(
+        "catalog_overdue",
+        f"The catalog '{spec.label}' was not compared for {hours:.0f} hours",
+        "What was deleted, or has become stale, is not seen. The schedule "
+        f"{named(spec, 'catalog_refresh')} compares it: see whether Dagster's daemon runs, and "
+        "what its ticks say",
+        {"catalog": spec.label, "hours": round(hours, 1), "alert above": spec.fresh_within_hours},
+        f"{settings.dagster_url.rstrip('/')}/assets/{path}",
+    )
+    _tell(context, alerts, alert, settings)
+    return dg.SensorResult(skip_reason=told, cursor=json.dumps({**cursor, "told_at": now}))
+
+
+def _number(cursor: str | None, name: str) -> float:
+    """A number of a cursor; 0 where it has none."""
     try:
-        return float(json.loads(cursor or "{}").get("told_at", 0))
+        return float(json.loads(cursor or "{}").get(name, 0))
     except (ValueError, TypeError, AttributeError):
         return 0.0
 

@@ -37,7 +37,11 @@ def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
     # Where Dagster's monitoring asks the launcher, a run that has not begun is its matter: a
     # machine with a card may take long to come up.
     patient = instance.run_monitoring_enabled
-    orphans = [record.dagster_run for record in records if _is_orphan(record, patient=patient)]
+    orphans = [
+        record.dagster_run
+        for record in records
+        if _is_orphan(record, _process_of(instance, record.dagster_run), patient=patient)
+    ]
     for run in orphans:
         if run.status is dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, "The run's process is gone")
@@ -50,8 +54,17 @@ def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
     return [run.run_id for run in orphans]
 
 
-def _is_orphan(record: dg.RunRecord, *, patient: bool) -> bool:
-    name = record.dagster_run.tags.get(_PROCESS)
+def _process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """The process that carries out a run; None until the run has said it. One that Dagster tries
+    again has the tags of the run before at first, and so the process that was killed there."""
+    name = run.tags.get(_PROCESS)
+    if name is None or run.parent_run_id is None:
+        return name
+    before = instance.get_run_by_id(run.parent_run_id)
+    return None if before is not None and before.tags.get(_PROCESS) == name else name
+
+
+def _is_orphan(record: dg.RunRecord, name: str | None, *, patient: bool) -> bool:
     if name is not None:
         return _is_gone(name)
     return not patient and time.time() - max(record.update_timestamp.timestamp(), _LOADED) > START_S

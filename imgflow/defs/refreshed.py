@@ -88,6 +88,12 @@ def refresh_spec(spec: CatalogSpec = MAIN_SPEC, *, group: str = "reports") -> dg
     )
 
 
+def last_refreshed(instance: dg.DagsterInstance, spec: CatalogSpec) -> float:
+    """When a catalog was last compared as a whole, Unix time; 0: never."""
+    event = instance.get_latest_materialization_event(refresh_key(spec))
+    return event.timestamp if event else 0.0
+
+
 def report(instance: dg.DagsterInstance, home: Home, plan: RefreshPlan, done: Pass) -> None:
     """Say on the asset what a tick has done: as an observation, or, where the pass is through,
     as its materialization."""

@@ -1,6 +1,7 @@
 """People are told once of what went wrong, and again where it could not be delivered."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -15,13 +16,15 @@ from imgflow.definitions import defs, line_definitions
 from imgflow.defs import alerts
 from imgflow.defs.alerts import outcome_tags
 from imgflow.defs.launch import instance, launch
+from imgflow.defs.refreshed import refresh_key
 from imgflow.defs.resources import HomeResource, Progress
 from imgflow.errors import ImgflowError
 from imgflow.home import Home
+from imgflow.policy.catalogs import MAIN_SPEC
 from imgflow.policy.policy import AlertSettings
 from imgflow.store.keys import ImageKey
 
-FAILURE, RATE = "run_failure_alert", "quarantine_rate_alert"
+FAILURE, RATE, OVERDUE = "run_failure_alert", "quarantine_rate_alert", "overdue_alert"
 
 
 class Recorder:
@@ -95,9 +98,9 @@ def daemon(home: Home, dagster: dg.DagsterInstance) -> Daemon:
     return Daemon(home, dagster)
 
 
-def test_both_sensors_run_by_themselves() -> None:
+def test_the_sensors_run_by_themselves() -> None:
     found = {sensor.name: sensor for sensor in defs.sensors or []}
-    for name in (FAILURE, RATE):
+    for name in (FAILURE, RATE, OVERDUE):
         assert found[name].default_status is dg.DefaultSensorStatus.RUNNING
 
 
@@ -282,8 +285,73 @@ def test_only_the_latest_images_count(
 
 
 def test_a_cursor_that_somebody_wrote_is_no_obstacle(daemon: Daemon) -> None:
-    daemon.cursors = {FAILURE: "x", RATE: "[1]"}
+    daemon.cursors = {FAILURE: "x", RATE: "[1]", OVERDUE: '{"watched_since": "x"}'}
     daemon.run(100, 90)
     daemon.tick(FAILURE)
     daemon.tick(RATE)
+    daemon.tick(OVERDUE)
+    assert len(daemon.channel.sent) == 1
+
+
+# -- a catalog that is overdue ---------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """clock(hours): it is so many hours later than now."""
+    began = time.time()
+
+    def later(hours: float) -> None:
+        monkeypatch.setattr("imgflow.defs.alerts.time.time", lambda: began + hours * 3600)
+
+    return later
+
+
+def test_a_catalog_that_was_not_compared_for_long_is_told_once_a_day(
+    daemon: Daemon, clock: Callable[[float], None]
+) -> None:
+    compared = dg.AssetMaterialization(refresh_key(MAIN_SPEC))
+    daemon.instance.report_runless_asset_event(compared)
+    limit = MAIN_SPEC.fresh_within_hours
+    for hours, told in (
+        (0, 0),
+        (limit - 0.1, 0),
+        (limit + 0.1, 1),
+        (limit + 23, 1),
+        (limit + 25, 2),
+    ):
+        clock(hours)
+        assert "last compared" in daemon.tick(OVERDUE)
+        assert len(daemon.channel.sent) == told, hours
+    alert = daemon.channel.sent[0]
+    assert (alert.kind, alert.facts["hours"]) == ("catalog_overdue", limit + 0.1)
+    assert alert.link == "http://127.0.0.1:3000/assets/refresh"
+
+
+def test_a_catalog_that_was_never_compared_is_as_old_as_its_sensor(
+    daemon: Daemon, clock: Callable[[float], None]
+) -> None:
+    limit = MAIN_SPEC.fresh_within_hours
+    for hours, told in ((0, 0), (limit, 0), (limit + 1, 1)):
+        clock(hours)
+        assert "never compared" in daemon.tick(OVERDUE)
+        assert len(daemon.channel.sent) == told, hours
+    compared = dg.AssetMaterialization(refresh_key(MAIN_SPEC))
+    daemon.instance.report_runless_asset_event(compared)
+    clock(limit + 2)
+    assert "last compared 1.0 hours ago" in daemon.tick(OVERDUE)
+    assert "told_at" not in (daemon.cursors[OVERDUE] or ""), "the next time it is told at once"
+
+
+def test_an_overdue_alert_that_was_not_delivered_is_sent_at_the_next_tick(
+    daemon: Daemon, clock: Callable[[float], None]
+) -> None:
+    daemon.tick(OVERDUE)
+    clock(1000)
+    daemon.channel.problem = ImgflowError("alert_not_delivered", "the webhook is down")
+    with pytest.raises(Exception, match="the webhook is down"):
+        daemon.tick(OVERDUE)
+    daemon.channel.problem = None
+    daemon.tick(OVERDUE)
+    daemon.tick(OVERDUE)
     assert len(daemon.channel.sent) == 1

@@ -77,3 +77,20 @@ def test_a_run_at_work_is_left_alone(dagster: dg.DagsterInstance, status: Status
     run_id = add(dagster, status, process_tag())
     assert fail_orphans(dagster) == []
     assert status_of(dagster, run_id) is status
+
+
+@pytest.mark.parametrize("status", [Status.NOT_STARTED, Status.STARTING, Status.STARTED])
+def test_a_run_that_dagster_tries_again_is_not_taken_for_the_one_that_was_killed(
+    dagster: dg.DagsterInstance, status: Status
+) -> None:
+    """It has the tags of that one, until it says its own process."""
+    killed = add(dagster, Status.FAILURE, GONE)
+    again = dg.DagsterRun(
+        "rescue_photos", status=status, tags=GONE, parent_run_id=killed, root_run_id=killed
+    )
+    run_id = dagster.add_run(again).run_id
+    assert fail_orphans(dagster) == []
+    dagster.add_run_tags(run_id, process_tag())
+    assert fail_orphans(dagster) == []
+    dagster.add_run_tags(run_id, {"imgflow/process": GONE["imgflow/process"] + "2"})
+    assert fail_orphans(dagster) == [run_id]

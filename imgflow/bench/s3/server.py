@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from imgflow.errors import ImgflowError
 
 _HOST = "127.0.0.1"
 _REGION = "us-east-1"
+_COUNTS = "/-/requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,12 @@ class Server:
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def requests(self) -> dict[str, int]:
+        """How many requests came so far: GET, PUT, HEAD, ..., and LIST."""
+        with urllib.request.urlopen(f"{self.endpoint}{_COUNTS}") as answer:  # noqa: S310
+            found: dict[str, int] = json.load(answer)
+        return found
 
     def client(self, service: str = "s3") -> Any:
         return boto3.client(
@@ -97,6 +107,9 @@ def _main() -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
+    from imgflow.bench.s3.names import keep_in_order
+
+    keep_in_order()
     logging.getLogger("werkzeug").disabled = True
     # Headers and body are sent one after the other: without this, the second waits 40 ms.
     WSGIRequestHandler.disable_nagle_algorithm = True
@@ -105,10 +118,27 @@ def _main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if sys.argv[1]:
         _fill(*sys.argv[1].split("/"))
-    application = DomainDispatcherApplication(create_backend_app)
+    application = _Counting(DomainDispatcherApplication(create_backend_app))
     server = make_server(_HOST, 0, application, threaded=True)
     print(server.port, flush=True)
     server.serve_forever()
+
+
+class _Counting:
+    """Counts requests by their kind, and tells the counts to who asks for `_COUNTS`."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._counts: Counter[str] = Counter()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if path == _COUNTS:
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(self._counts).encode()]
+        is_list = method == "GET" and "list-type=" in environ.get("QUERY_STRING", "")
+        self._counts["LIST" if is_list else method] += 1
+        return self._application(environ, start_response)
 
 
 def _fill(bucket: str, prefix: str, number: str) -> None:
