@@ -225,7 +225,10 @@ def _clean_ground(
         cv2.integral(each) for each in (dirt.astype(np.uint8), ground, rough)
     )
     home = _shrunk_box(box.moved(-area.top, -area.left), shrink)
-    hole = _shrunk(mask[area.slices], shrink)[home.slices] > 0
+    # Boxes are rounded up, pictures down: what is missing of the hole is none.
+    hole = np.zeros((home.height, home.width), bool)
+    seen = _shrunk(mask[area.slices], shrink)[home.slices] > 0
+    hole[: seen.shape[0], : seen.shape[1]] = seen
     most = _OVERLAP * int(np.count_nonzero(hole))
     ring = home.padded(_SURROUNDINGS, *ground.shape).slices
     rim = ~dirt[ring]

@@ -33,8 +33,8 @@ HIDDEN = 32
 _LEAST_CONFIDENCE = 0.5
 # Share of product lines, on photos kept back, that may be called overlays, and that may be called
 # that or be uncertain.
-_FALSE = 0.012
-_DOUBTFUL = 0.018
+_FALSE = 0.008
+_DOUBTFUL = 0.016
 # The judge is the mean of so many networks: one alone is a matter of chance.
 _NETWORKS = 8
 # Most that a rare kind of overlay is raised by.

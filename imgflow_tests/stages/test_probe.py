@@ -190,3 +190,13 @@ def test_a_hole_is_as_thick_as_it_is_across(hole: Box, box: Box, thick: float) -
     mask = np.zeros((100, 120), np.uint8)
     mask[hole.slices] = 255
     assert _thickness(mask, box) == pytest.approx(thick, rel=0.06)
+
+
+def test_a_large_hole_at_the_edge_of_an_odd_photo_is_probed() -> None:
+    """What is looked for in a smaller copy may end a pixel beyond it."""
+    pixels = np.random.default_rng(1).integers(90, 110, (801, 1203, 3), np.uint8)
+    mask = np.zeros((801, 1203), np.uint8)
+    for left in range(700, 1203, 24):
+        mask[580:801, left : left + 6] = 255
+    filling = Filling(pixels, mask, Fill(Engines().filler("telea"), 32, 2))
+    assert displaced_probe(pixels, mask, mask, filling).probes
