@@ -32,10 +32,9 @@ _NEAREST, _FARTHEST = 3, 12
 _LEAST_INK, _LEAST_HEIGHT = 60, 6.0
 # Share of its box that its strokes fill.
 _DENSITY = (0.03, 0.75)
-# Mean probability of its strokes, of 1: where it is alone, where it is alone but many times as long
-# as high, and where there are several.
-_SURE, _SURE_LONG, _SURE_TOGETHER = 0.75, 0.68, 0.65
-_LONG, _SEVERAL = 5, 3
+# Mean probability of its strokes, of 1: where it is alone, and where there are several.
+_SURE, _SURE_TOGETHER = 0.75, 0.65
+_SEVERAL = 3
 # The same beside an overlay that OCR does read: where it is alone, and where there are many.
 _BESIDE, _AMONG_MANY = 0.68, 0.5
 _MANY = 5
@@ -116,11 +115,6 @@ class _Letters:
     box: NDArray[np.float32]
     sure: float
     ink: int
-
-    @property
-    def is_long(self) -> bool:
-        across, along = self.sides
-        return along >= _LONG * across
 
     @property
     def sides(self) -> tuple[float, float]:
@@ -213,11 +207,7 @@ def _lines(drawn: NDArray[np.uint8], *, marked: bool) -> list[TextRegion]:
         # A mark all over the photo has fainter copies; a pattern of rings or leaves, too, looks
         # like letters all over: so one of them must be read.
         least = _AMONG_MANY
-    return [
-        _region(each.box, "", each.sure, each.sure)
-        for each in found
-        if each.sure >= (min(least, _SURE_LONG) if each.is_long else least)
-    ]
+    return [_region(each.box, "", each.sure, each.sure) for each in found if each.sure >= least]
 
 
 def _region(

@@ -186,11 +186,6 @@ def test_several_groups_of_letters_need_less_certainty() -> None:
     assert len(unread(written(*places, level=180)[0])) == 3
 
 
-def test_a_long_line_is_believed_sooner() -> None:
-    assert len(unread(written(("SAMPLE", (60, 100)), level=188)[0])) == 1
-    assert unread(written(("SAM", (60, 100)), level=188)[0]) == []
-
-
 def beside(drawn: Pixels, mark: Box) -> list[tuple[int, ...]]:
     """Boxes of what is found beside a mark that is known."""
     letters = TextMap(np.asarray(drawn, np.uint8), np.zeros(drawn.shape, np.uint8))
