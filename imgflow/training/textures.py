@@ -35,7 +35,6 @@ def texture(photo: Photo, height: int, width: int, chance: Random) -> Photo:
         canvas = np.asarray(
             cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
         )
-        canvas = canvas.copy()
         _strands(canvas, palette, chance, draw)
     else:
         canvas = _clouds(rows, columns, palette, chance, draw)
