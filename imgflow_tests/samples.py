@@ -178,7 +178,9 @@ class FakeEraser:
         mask = dilate(np.where(ink, 255, 0).astype(np.uint8), 2) & region
         return Found(mask, 1.0 if ink.any() else 0.0)
 
-    def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
+    def restore(
+        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+    ) -> Pixels:
         planes = [
             cv2.inpaint(np.ascontiguousarray(plane), mask, 3, cv2.INPAINT_TELEA)
             for plane in np.moveaxis(pixels, 2, 0)

@@ -23,7 +23,6 @@ from imgflow.engines.shipped import (
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.folding import folded
-from imgflow.imaging.looks import mean_of_looks
 from imgflow.imaging.masks import dilate, hole_boxes
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.imaging.veil import fit_veil
@@ -47,9 +46,10 @@ _FINDER_TILE, _RESTORER_TILE = 1024, 768
 # From which probability on a pixel counts as text: the networks are trained with masks that are
 # rather too wide than too narrow.
 _TEXT = 0.2
-# How often a photo is looked at for its text: mirrored, or, where its short side has fewer pixels
-# than the second, enlarged as well: small letters are seen better then.
-_LOOKS, _CLOSE = 2, 600
+# A photo is looked at twice for its text: mirrored, or, where its short side has fewer pixels than
+# this, enlarged: small letters are seen better then. Not again where at the first look fewer pixels
+# than the last have at least that probability.
+_CLOSE, _HINT, _HINTS = 600, 0.25, 60
 CLOSEST = 2.0
 """Most times that a small photo is looked at enlarged."""
 # Pixels around text that tell what its ground looks like. Text nearer than that is of one veil.
@@ -78,7 +78,7 @@ class NeuralEraser:
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-5",
+            model_id="imgflow-eraser-6",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             receptive=FINDER_RECEPTIVE,
@@ -97,10 +97,17 @@ class NeuralEraser:
         return Found(_strokes(chance, region), confidence)
 
     def restore(
-        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], *, opaque: bool = False
+        self,
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.uint8],
+        *,
+        opaque: bool = False,
+        quick: bool = False,
     ) -> NDArray[np.generic]:
-        # What is believed to hide all needs no second look.
-        likely = np.ones(mask.shape, np.float32) if opaque else self.likely(pixels)
+        if opaque:  # what is believed to hide all needs no second look
+            likely = np.ones(mask.shape, np.float32)
+        else:
+            likely = self._glance(pixels) if quick else self.likely(pixels)
         clean = pixels.copy()
         for box in hole_boxes(mask, _CONTEXT):
             window = box.padded(_CONTEXT, *mask.shape).slices
@@ -147,6 +154,10 @@ class NeuralEraser:
         """(H, W) float32 0..1: how likely each pixel belongs to a text of either kind."""
         return np.asarray(self._letters(pixels).sum(axis=2), np.float32)
 
+    def _glance(self, pixels: NDArray[np.generic]) -> Planes:
+        """The same, looked at once."""
+        return np.asarray(self._look(_shares(pixels)).sum(axis=2), np.float32)
+
     def _letters(self, pixels: NDArray[np.generic]) -> Planes:
         """Probabilities of overlaid text and of product text, (H, W, 2) float32 0..1."""
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
@@ -166,18 +177,22 @@ class NeuralEraser:
 
     def _looked(self, photo: Planes) -> Planes:
         """What `_letters` gives, of a photo (H, W, 3), 0..1."""
-
-        def look(seen: Planes) -> Planes:
-            return self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2]
-
         height, width = photo.shape[:2]
         closer = min(_CLOSE / max(min(height, width), 1), CLOSEST)
         if closer <= 1:
-            return mean_of_looks(look, photo, _LOOKS)
+            first = self._look(photo)
+            if np.count_nonzero(first.sum(axis=2) >= _HINT) < _HINTS:
+                return first
+            again = self._look(np.ascontiguousarray(photo[:, ::-1]))[:, ::-1]
+            return np.asarray((first + again) / np.float32(2), np.float32)
         size = round(width * closer), round(height * closer)
-        large = look(np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)))
+        large = self._look(np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)))
         small = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-        return np.asarray((look(photo) + small) / np.float32(2), np.float32)
+        return np.asarray((self._look(photo) + small) / np.float32(2), np.float32)
+
+    def _look(self, seen: Planes) -> Planes:
+        """One look at (H, W, 3), 0..1."""
+        return self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2]
 
     def _run(self, seen: Planes, network: Callable[[Planes], Planes], receptive: int) -> Planes:
         """A network on (H, W, C) planes of any size."""

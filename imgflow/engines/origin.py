@@ -7,7 +7,6 @@ amount: wording alone decides nothing. Weights and their card: weights/origin.*
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -21,9 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.engines.perceptron import Perceptron, read_weights, unfit
 from imgflow.engines.spec import EngineSpec, TextMap
-from imgflow.errors import EngineUnavailable
-from imgflow.imaging.lettering import MEASURES, Lettering, measure
+from imgflow.imaging import lettergroups
+from imgflow.imaging.lettergroups import measure_groups, within
+from imgflow.imaging.lettering import MEASURES, Lettering, measure, told
 from imgflow.imaging.masks import polygon_box, polygon_mask
 from imgflow.lineage.record import TextRegion
 
@@ -32,21 +33,22 @@ Values = NDArray[Any]
 WEIGHTS = Path(__file__).parent / "weights" / "origin.safetensors"
 
 # Raised whenever the measures here or in imaging/lettering.py may come out differently.
-_MEASURES_VERSION = 2
+_MEASURES_VERSION = 3
 
-# Measures that span orders of magnitude: their logarithm is looked at.
-_WIDE = frozenset(
-    ("contrast", "ink_spread", "ink_drift", "opacity_spread", "shading_spread", "ground_unrest",
-     "ground_slope", "around_unrest", "step", "step_least", "rim", "ink_noise", "ground_noise",
-     "photo_noise", "slant", "taper", "bend", "panel")
-)  # fmt: skip
 _LAYOUT = (
     "height", "width", "letters", "edge_x", "edge_y", "corner", "off_centre", "off_middle",
     "edge_in_lines", "turned", "diagonal", "confidence", "lines", "block", "block_sizes",
     "block_aligned", "block_colour", "repeats", "near_any", "share_of_text",
 )  # fmt: skip
 _LETTERS = ("drawn", "drawn_most", "printed_most")
-LOOKS = (*MEASURES, *_LAYOUT, *_LETTERS)
+# How its letters stand in the eraser's map (imaging/lettergroups.py), among those pixels that have
+# at least that probability, of 255.
+_IN_MAP = (
+    "density", "sure", "surest", "least_sure", "around", "around_most", "beside", "beyond",
+    "uneven", "unbroken", "band", "letters", "busy", "share", "parallel", "parallel_clear",
+)  # fmt: skip
+_LEVEL = 77
+LOOKS = (*MEASURES, *_LAYOUT, *_LETTERS, *(f"map_{name}" for name in _IN_MAP))
 """Names of the features that the network sees."""
 
 _WORDING = {
@@ -141,13 +143,12 @@ def look(pixels: NDArray[np.uint8], regions: Sequence[TextRegion], letters: Text
     layout = _layout(pixels.shape[:2], regions, polygons, lines, lettering)
     height, width = pixels.shape[:2]
     scale = _array([letters.overlay.shape[1] / width, letters.overlay.shape[0] / height])
+    placed = [np.asarray(polygon * scale, np.float32) for polygon in polygons]
     looks = [
-        [
-            *(_value(line, name) for name in MEASURES),
-            *(place[name] for name in _LAYOUT),
-            *_letters(letters, polygon * scale),
-        ]
-        for line, place, polygon in zip(lettering, layout, polygons, strict=True)
+        [*line.looks(), *(place[name] for name in _LAYOUT), *_letters(letters, polygon), *in_map]
+        for line, place, polygon, in_map in zip(
+            lettering, layout, placed, _in_map(letters, placed), strict=True
+        )
     ]
     return Seen(
         np.asarray(looks, np.float32),
@@ -171,9 +172,11 @@ def _letters(letters: TextMap, polygon: Values) -> tuple[float, float, float]:
     return float(share), float(np.quantile(drawn, 0.9)), float(np.quantile(printed, 0.9))
 
 
-def _value(letters: Lettering, name: str) -> float:
-    value = float(getattr(letters, name))
-    return float(np.log(value + 0.02)) if name in _WIDE else value
+def _in_map(letters: TextMap, polygons: Sequence[NDArray[np.float32]]) -> Values:
+    """(N, len(_IN_MAP)) of lines in the map's pixels."""
+    groups = [within(letters.overlay, polygon, _LEVEL) for polygon in polygons]
+    rows = measure_groups(letters.overlay, letters.product, groups, [])
+    return rows[:, [lettergroups.MEASURES.index(name) for name in _IN_MAP]]
 
 
 def _groups(lines: Sequence[_Line], lettering: Sequence[Lettering]) -> NDArray[np.intp]:
@@ -295,34 +298,23 @@ def _same_text(one: _Line, other: _Line) -> bool:
     return SequenceMatcher(None, one.text, other.text).ratio() >= _ALIKE
 
 
-PLANES = ("mean", "scale", "hidden", "hidden_bias", "out", "out_bias", "words")
-
-
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The network: looks are standardised, one hidden layer, and a bounded part for wording."""
+    """The network for looks, and a bounded part for wording.
 
-    mean: Values
-    scale: Values
-    hidden: Values  # (F, H)
-    hidden_bias: Values
-    out: Values  # (H,)
-    out_bias: Values  # (1,)
-    words: Values  # (len(WORDING),)
+    words: (len(WORDING),). low, high: scores from which on a region is uncertain, and an overlay.
+    """
+
+    network: Perceptron
+    words: Values
     low: float
     high: float
     sha256: str = ""
 
-    def look_logits(self, looks: Values) -> Values:
-        """(N,) what the looks alone say: above 0 for overlays."""
-        standard = np.clip((looks - self.mean) / self.scale, -4, 4)
-        hidden = np.maximum(standard @ self.hidden + self.hidden_bias, 0)
-        return np.asarray(hidden @ self.out + self.out_bias[0], np.float32)
-
     def scores(self, seen: Seen) -> Values:
         """(N,) probabilities of an overlay; lines of one make share theirs."""
         said = np.clip(seen.words @ self.words, -MOST_WORDING, MOST_WORDING)
-        logits = self.look_logits(seen.looks) + said
+        logits = self.network.logits(seen.looks) + said
         same = seen.groups[:, None] == seen.groups[None]
         shared = same @ logits / same.sum(axis=1)
         return np.asarray(1 / (1 + np.exp(-shared)), np.float32)
@@ -336,26 +328,12 @@ class Weights:
 @lru_cache(maxsize=2)
 def load_weights(path: Path = WEIGHTS) -> Weights:
     """The shipped weights. Raises EngineUnavailable."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), "np") as file:
-            planes = {name: file.get_tensor(name).astype(np.float32) for name in PLANES}
-            about = file.metadata() or {}
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, SafetensorError) as error:
-        raise EngineUnavailable(
-            "weights_missing",
-            f"the weights {path} cannot be read: {error}",
-            hint="They are part of imgflow: install it again",
-        ) from error
-    if json.loads(about.get("looks", "[]")) != list(LOOKS) or len(planes["words"]) != len(WORDING):
-        raise EngineUnavailable(
-            "weights_unfit",
-            f"the weights {path} were made for other measures",
-            hint="Make them again: python -m imgflow.training origin",
-        )
-    return Weights(**planes, low=float(about["low"]), high=float(about["high"]), sha256=digest)
+    held = read_weights(path)
+    words = held.planes.get("words", np.zeros(0, np.float32))
+    if json.loads(held.about.get("looks", "[]")) != list(LOOKS) or len(words) != len(WORDING):
+        raise unfit(path, "they were made for other measures")
+    about = held.about
+    return Weights(held.perceptron(), words, float(about["low"]), float(about["high"]), held.sha256)
 
 
 # ---- reasons, for people -------------------------------------------------------------------
@@ -371,9 +349,11 @@ class _Fact:
     holds: Callable[[dict[str, float]], bool]
 
 
+# What the eraser makes of a line's letters.
+_SEEN = LOOKS[len(MEASURES) + len(_LAYOUT) :]
 _FACTS = (
-    _Fact("letters drawn over the photo", True, _LETTERS, lambda it: it["drawn"] > 0.6),
-    _Fact("letters printed on what it shows", False, _LETTERS, lambda it: it["drawn"] < 0.4),
+    _Fact("letters drawn over the photo", True, _SEEN, lambda it: it["drawn"] > 0.6),
+    _Fact("letters printed on what it shows", False, _SEEN, lambda it: it["drawn"] < 0.4),
     _Fact("sharper than the photo", True, ("sharpness", "crispness", "sharper"),
           lambda it: it["sharper"] > 0.05),
     _Fact("as sharp as the photo", False, ("sharpness", "crispness", "sharper"),
@@ -424,10 +404,7 @@ def _reasons(weights: Weights, seen: Seen, number: int) -> list[str]:
     """What speaks most for the verdict: facts that hold, by how much the score falls without them
     (occlusion; Zeiler and Fergus 2014)."""
     row, words = seen.looks[number], seen.words[number]
-    it = {
-        name: float(np.exp(value) - 0.02) if name in _WIDE else float(value)
-        for name, value in zip(LOOKS, row, strict=True)
-    }
+    it = {name: told(name, float(value)) for name, value in zip(LOOKS, row, strict=True)}
     # Lines that share a score share what it is for.
     overlay = float(weights.scores(seen)[number]) >= 0.5
     sign = 1 if overlay else -1
@@ -436,8 +413,8 @@ def _reasons(weights: Weights, seen: Seen, number: int) -> list[str]:
     for index, fact in enumerate(facts, start=1):
         for name in fact.features:
             at = LOOKS.index(name)
-            without[index, at] = weights.mean[at]
-    logits = weights.look_logits(without)
+            without[index, at] = weights.network.mean[at]
+    logits = weights.network.logits(without)
     weighed = [
         (sign * float(logits[0] - logits[index]), fact.text)
         for index, fact in enumerate(facts, start=1)

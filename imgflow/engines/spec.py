@@ -127,10 +127,16 @@ class Eraser(Protocol):
         """The strokes within `region`."""
 
     def restore(
-        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], *, opaque: bool = False
+        self,
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.uint8],
+        *,
+        opaque: bool = False,
+        quick: bool = False,
     ) -> NDArray[np.generic]:
         """(H, W, 3) of the photo's dtype, clean under `mask` (H, W; 255 = strokes), and of no
-        meaning elsewhere. opaque: nothing that shows there is believed to be the photo's."""
+        meaning elsewhere. opaque: nothing that shows there is believed to be the photo's. quick:
+        with one look at what is there, as a probe wants it."""
 
 
 class Filler(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -92,9 +93,27 @@ class Lettering:
     backdrop: float
     colour: tuple[float, float, float]
 
+    def looks(self) -> list[float]:
+        """The numbers in the order of MEASURES; the logarithm of those of WIDE."""
+        values = [(name, float(getattr(self, name))) for name in MEASURES]
+        return [math.log(value + _OFFSET) if name in WIDE else value for name, value in values]
+
+
+def told(name: str, look: float) -> float:
+    """The measure of that name of what `looks` gives for it."""
+    return math.exp(look) - _OFFSET if name in WIDE else look
+
 
 MEASURES = tuple(field.name for field in fields(Lettering) if field.name != "colour")
 """The names of the numbers."""
+
+WIDE = frozenset(
+    ("contrast", "ink_spread", "ink_drift", "opacity_spread", "shading_spread", "ground_unrest",
+     "ground_slope", "around_unrest", "step", "step_least", "rim", "ink_noise", "ground_noise",
+     "photo_noise", "slant", "taper", "bend", "panel")
+)  # fmt: skip
+"""Those that span orders of magnitude."""
+_OFFSET = 0.02
 
 
 def measure(pixels: NDArray[np.uint8], polygons: Sequence[NDArray[np.floating]]) -> list[Lettering]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imgflow.engines.origin import judge_spec
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec, TextDetector
+from imgflow.engines.unread import judge_spec as unread_spec
 from imgflow.imaging.colour import flatten
 from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
 from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
@@ -266,6 +267,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
     used = [
         engines.text_detector(settings.detector).spec,
         judge_spec(),
+        unread_spec(),
         engines.eraser(settings.eraser).spec,
     ]
     if settings.fill != settings.eraser:
@@ -274,7 +276,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
 
 
 STAGE = Stage(
-    code_version="6",
+    code_version="7",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

@@ -96,18 +96,24 @@ def _find(crop: NDArray[Any], area: Mask, eraser: Eraser) -> Found:
 
 
 def restore(
-    pixels: NDArray[Any], mask: Mask, eraser: Eraser, *, opaque_text: bool = False
+    pixels: NDArray[Any],
+    mask: Mask,
+    eraser: Eraser,
+    *,
+    opaque_text: bool = False,
+    quick: bool = False,
 ) -> NDArray[Any]:
     """A copy of (H, W, 3|4) pixels with what is under `mask` restored; all else is bit-exact.
 
-    opaque_text: what shows of the photo through the strokes is not believed. Alpha under strokes
+    opaque_text: what shows of the photo through the strokes is not believed. quick: with one look
+    at the strokes. Alpha under strokes
     becomes that of its nearest neighbour. Raises ValueError for an engine that returns another
     shape or dtype.
     """
     result = pixels.copy()
     for window in _windows(mask):
         crop, strokes = opaque(pixels[window]), mask[window]
-        clean = eraser.restore(crop, strokes, opaque=opaque_text)
+        clean = eraser.restore(crop, strokes, opaque=opaque_text, quick=quick)
         if clean.shape != crop.shape or clean.dtype != crop.dtype:
             raise ValueError(
                 f"the eraser '{eraser.spec.name}' returned {clean.dtype} {clean.shape} "
@@ -166,4 +172,5 @@ class Restoring:
         return damaged
 
     def mend(self, damaged: NDArray[Any], hole: Mask) -> NDArray[Any]:
-        return restore(damaged, hole, self.eraser, opaque_text=self.opaque_text)
+        # The mask is given: how sure each pixel of it is says little more.
+        return restore(damaged, hole, self.eraser, opaque_text=self.opaque_text, quick=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.origin import judge, judge_spec
 from imgflow.engines.spec import Eraser, TextDetector, TextMap
+from imgflow.engines.unread import judge_spec as unread_spec
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import Box, polygon_box
 from imgflow.imaging.repeats import missed_copies, same_mark
@@ -85,7 +86,9 @@ def detect_text(picture: Picture, job: Job, detector: TextDetector) -> list[Text
     eraser = job.engines.eraser(settings.eraser)
     # A person's word counts more than the eraser's.
     always = settings.text == "all" or any(isinstance(x, RemoveText) for x in job.manifest.steps)
-    versions = [each.code_version for each in (detector.spec, judge_spec(), eraser.spec)]
+    versions = [
+        each.code_version for each in (detector.spec, judge_spec(), unread_spec(), eraser.spec)
+    ]
     identity = "|".join([picture.ref.sha256, *versions, *(["always"] if always else [])])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     cached = job.store.get_cached("text", digest)
@@ -118,7 +121,7 @@ def find_text(
     known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
     judged = judge(view, read, letters)
     marks = [each for each, region in zip(known, judged, strict=True) if region.kind == "overlay"]
-    unread = unread_overlays(letters, known, detector, marks=marks)
+    unread = unread_overlays(view, letters, known, detector, marks=marks)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in unread)])
 
 

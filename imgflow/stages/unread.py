@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.spec import TextDetector, TextMap
+from imgflow.engines.unread import candidates, load_weights, look
+from imgflow.imaging.lettergroups import LetterGroup, along, grouped, without
 from imgflow.imaging.lines import place_beside
-from imgflow.imaging.masks import dilate, grown_polygon, polygon_mask
+from imgflow.imaging.masks import polygon_mask
 from imgflow.lineage.record import TextRegion
 
 # ---- words: letters without a photo behind them are easier to read
@@ -22,22 +24,10 @@ _WHITE, _BLACK = 40, 190
 _PAGE = 480
 # What a reading must be: letters, and how sure the map is of its strokes.
 _LETTERS, _MAPPED = 4, 0.6
-# ---- letters that nobody can read, but the map is sure of
-# From which probability on a pixel counts as a drawn letter, of 255.
-_DRAWN = 128
-# Letters nearer than this share of the map's short side make one line, within these pixels.
-_GAP = 0.012
-_NEAREST, _FARTHEST = 3, 12
-# Pixels that a line of letters has at least, and its least height.
-_LEAST_INK, _LEAST_HEIGHT = 60, 6.0
-# Share of its box that its strokes fill.
-_DENSITY = (0.03, 0.75)
-# Mean probability of its strokes, of 1: where it is alone, and where there are several.
-_SURE, _SURE_TOGETHER = 0.75, 0.65
-_SEVERAL = 3
-# The same beside an overlay that OCR does read: where it is alone, and where there are many.
-_BESIDE, _AMONG_MANY = 0.68, 0.5
-_MANY = 5
+# ---- letters that nobody can read
+# Pixels that are enough to be worth reading. How often what was found is looked at again for more;
+# share of a group that a surer one may have in common with it.
+_LEAST_INK, _ROUNDS, _SHARED = 60, 2, 0.2
 # ---- what goes on with a text that is known: letters that OCR left out, the rest of a bar
 # From which probabilities on, of 255, a pixel counts there, one after the other: what a low one
 # joins to the leaves behind it, a high one tells from them. How many pixels there are at least.
@@ -53,6 +43,7 @@ _UNSEEN, _GOES_ON = "OCR alone does not see it", "goes on with an overlay beside
 
 
 def unread_overlays(
+    pixels: NDArray[np.uint8],
     letters: TextMap,
     known: Sequence[NDArray[np.float32]],
     detector: TextDetector,
@@ -61,28 +52,19 @@ def unread_overlays(
 ) -> list[TextRegion]:
     """Regions of overlaid text beside the known ones, in the map's pixels.
 
+    pixels: the photo, (H, W, 3) uint8, of any size; all else is in the map's pixels.
     known: (4, 2) polygons of x, y. marks: those of them that are overlays. What a region says is
     read off the map itself; it is empty where letters are too crooked for that, but beyond doubt,
     or go on with a text that is known.
     """
-    taken = np.zeros(letters.overlay.shape, np.uint8)
-    for polygon in known:
-        _take(taken, polygon)
-    words = _words(np.where(taken > 0, np.uint8(0), letters.overlay), detector)
-    marks = [*marks, *(np.array(region.polygon, np.float32) for region in words)]
-    for region in words:
-        _take(taken, np.array(region.polygon, np.float32))
-    left = np.where(taken > 0, np.uint8(0), letters.overlay)
+    left = without(letters.overlay, known)
+    words = _words(left, detector)
+    outlines = [np.array(region.polygon, np.float32) for region in words]
+    marks = [*marks, *outlines]
+    left = without(left, outlines)
     parts = _further(left, marks)
-    for region in parts:
-        _take(taken, np.array(region.polygon, np.float32))
-    left = np.where(taken > 0, np.uint8(0), letters.overlay)
-    return [*words, *parts, *_lines(left, marked=bool(marks))]
-
-
-def _take(taken: NDArray[np.uint8], polygon: NDArray[np.float32]) -> None:
-    (_, sides, _) = cv2.minAreaRect(polygon)
-    grown_polygon(taken, polygon, round(0.5 * min(sides)) + 4)
+    left = without(left, [np.array(region.polygon, np.float32) for region in parts])
+    return [*words, *parts, *_lines(pixels, TextMap(left, letters.product), marks)]
 
 
 def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]:
@@ -107,68 +89,35 @@ def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Letters:
-    """A group of letters near each other. box: (4, 2). sure: mean probability of their strokes,
-    0..1. ink: their pixels."""
-
-    box: NDArray[np.float32]
-    sure: float
-    ink: int
-
-    @property
-    def sides(self) -> tuple[float, float]:
-        """Pixels across and along."""
-        across, along = sorted(side + 1 for side in cv2.minAreaRect(self.box)[1])
-        return across, along
-
-
-def _grouped(drawn: NDArray[np.uint8], least: int, fewest: int) -> list[_Letters]:
-    """Groups of letters in a map: pixels of at least that probability (of 255), and as many."""
-    strokes = np.where(drawn >= least, np.uint8(255), np.uint8(0))
-    gap = float(np.clip(_GAP * min(drawn.shape), _NEAREST, _FARTHEST))
-    count, places, boxes, _ = cv2.connectedComponentsWithStats(dilate(strokes, round(gap)))
-    found = []
-    for number in range(1, count):
-        left, top, width, height, _ = boxes[number]
-        part = np.s_[top : top + height, left : left + width]
-        rows, columns = np.nonzero((places[part] == number) & (strokes[part] > 0))
-        if rows.size < fewest:
-            continue
-        points = np.stack([columns + left, rows + top], axis=1).astype(np.float32)
-        sure = float(drawn[rows + top, columns + left].mean()) / 255
-        box = np.asarray(cv2.boxPoints(cv2.minAreaRect(points)), np.float32)
-        found.append(_Letters(box, sure, rows.size))
-    return found
-
-
 def _further(drawn: NDArray[np.uint8], marks: Sequence[NDArray[np.float32]]) -> list[TextRegion]:
     """What goes on with known overlays, in a map without them."""
     known, found = list(marks), []
     left = drawn.copy()
     for level in _LEVELS if marks else ():
-        joined = _joined(_grouped(left, level, _LEAST_PART), known)
+        joined = _joined(grouped(left, level, _LEAST_PART), known)
         # A single sign says nothing of where its line goes.
-        known += [_along(each.box) for each in joined if each.sides[1] > 2 * each.sides[0]]
+        known += [along(each.box) for each in joined if each.sides[1] > 2 * each.sides[0]]
         found += [_region(each.box, "", each.sure, each.sure, _GOES_ON) for each in joined]
         for each in joined:
             left[polygon_mask([each.box], *left.shape) > 0] = 0
     return found
 
 
-def _joined(groups: Sequence[_Letters], marks: Sequence[NDArray[np.float32]]) -> list[_Letters]:
+def _joined(
+    groups: Sequence[LetterGroup], marks: Sequence[NDArray[np.float32]]
+) -> list[LetterGroup]:
     """Those groups that stand beside a mark, or are next to such a group in its line."""
     joined = [each for each in groups if any(_beside(mark, each) for mark in marks)]
     new = joined
     while new:
-        lines = [_along(each.box) for each in new if each.sides[1] > 2 * each.sides[0]]
+        lines = [along(each.box) for each in new if each.sides[1] > 2 * each.sides[0]]
         left = [each for each in groups if each not in joined]
         new = [each for each in left if any(_next(line, each) for line in lines)]
         joined += new
     return joined
 
 
-def _beside(mark: NDArray[np.float32], letters: _Letters) -> bool:
+def _beside(mark: NDArray[np.float32], letters: LetterGroup) -> bool:
     """Whether letters may be of one text with a known line: the next ones in it, others in one
     row with it, or a line above or below."""
     if _next(mark, letters):
@@ -179,35 +128,55 @@ def _beside(mark: NDArray[np.float32], letters: _Letters) -> bool:
     return place.reach <= _BAND or (place.below <= _BELOW and place.apart <= 0)
 
 
-def _next(mark: NDArray[np.float32], letters: _Letters) -> bool:
+def _next(mark: NDArray[np.float32], letters: LetterGroup) -> bool:
     place = place_beside(mark, letters.box)
     return place.reach <= _BAND and place.apart <= _REACH and letters.sure >= _NEXT
 
 
-def _along(box: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The corners of a box, so that its longer side comes first."""
-    first, second = np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[2] - box[1])
-    return box if first >= second else np.roll(box, -1, axis=0)
+def _lines(
+    pixels: NDArray[np.uint8], letters: TextMap, marks: Sequence[NDArray[np.float32]]
+) -> list[TextRegion]:
+    """Groups of letters in a map without the known ones, as far as the judge of them is sure."""
+    groups = candidates(letters.overlay)
+    if not groups:
+        return []
+    weights = load_weights()
+    known = list(marks)
+    found: list[tuple[float, LetterGroup]] = []
+    # What was found first is a mark beside which others need less.
+    for _ in range(_ROUNDS):
+        scores = weights.network.logits(look(pixels, letters, groups, known))
+        least = weights.beside if known else weights.alone
+        pairs = zip(map(float, scores), groups, strict=True)
+        sure = [(score, group) for score, group in pairs if score >= least]
+        new = _apart(sure, [group for _, group in found])
+        if not new:
+            break
+        found += new
+        known += [group.box for _, group in new]
+    return [_region(each.box, "", each.sure, _chance(score)) for score, each in found]
 
 
-def _lines(drawn: NDArray[np.uint8], *, marked: bool) -> list[TextRegion]:
-    """Groups of letters in a map without the known ones."""
-    found = []
-    for each in _grouped(drawn, _DRAWN, _LEAST_INK):
-        across, along = each.sides
-        dense = each.ink / (across * along)
-        if across >= _LEAST_HEIGHT and _DENSITY[0] <= dense <= _DENSITY[1]:
-            found.append(each)
-    # Chance may make one group of letters of some texture, but hardly several.
-    together = [each for each in found if each.sure >= _SURE_TOGETHER]
-    least = _BESIDE if marked else _SURE
-    if len(together) >= _SEVERAL:
-        least = _SURE_TOGETHER
-    if marked and len(together) >= _MANY:
-        # A mark all over the photo has fainter copies; a pattern of rings or leaves, too, looks
-        # like letters all over: so one of them must be read.
-        least = _AMONG_MANY
-    return [_region(each.box, "", each.sure, each.sure) for each in found if each.sure >= least]
+def _apart(
+    scored: Sequence[tuple[float, LetterGroup]], taken: Sequence[LetterGroup]
+) -> list[tuple[float, LetterGroup]]:
+    """The surest groups of which no two have much in common, nor with those that are taken."""
+    kept: list[tuple[float, LetterGroup]] = []
+    for score, group in sorted(scored, key=lambda each: -each[0]):
+        if all(_shared(group, other) < _SHARED for other in (*taken, *(each for _, each in kept))):
+            kept.append((score, group))
+    return kept
+
+
+def _shared(one: LetterGroup, other: LetterGroup) -> float:
+    """Share of the smaller one's box that lies in the other's."""
+    area, _ = cv2.intersectConvexConvex(one.box, other.box)
+    smaller = min(cv2.contourArea(one.box), cv2.contourArea(other.box))
+    return float(area) / max(smaller, 1.0)
+
+
+def _chance(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
 
 def _region(

@@ -254,7 +254,8 @@ def origin(
     cases: Annotated[int, typer.Option(help="Photos with text to make.")] = 1600,
     seed: Seed = 0,
 ) -> None:
-    """The judge of overlay and product text. Run again, it goes on where it stopped."""
+    """The two judges of text: of lines that OCR reads, and of letters that it does not. Run again,
+    it goes on where it stopped."""
     from random import Random
 
     from imgflow.engines.eraser import NeuralEraser
@@ -263,15 +264,8 @@ def origin(
     from imgflow.stages.text import survey
     from imgflow.synthesis.fonts import find_fonts
     from imgflow.synthesis.phrases import TRAINING
-    from imgflow.training.origin import (
-        Case,
-        collect,
-        export,
-        figures,
-        lessons,
-        make_case,
-        teach,
-    )
+    from imgflow.training import origin as read
+    from imgflow.training import unread
     from imgflow.training.photos import load_photos
 
     known = load_photos(photos)
@@ -283,28 +277,44 @@ def origin(
     unseen = [known[name] for name in kept]
     found = find_fonts(fonts, held_out=False)
 
-    def make(number: int) -> Case:
+    def make(number: int) -> read.Case:
         chance = Random(f"{seed}/{number}")
-        return make_case(unseen if number % 4 == 3 else shown, TRAINING, found, chance)
+        return read.make_case(unseen if number % 4 == 3 else shown, TRAINING, found, chance)
 
-    labels = collect(make, range(cases), RapidOcrDetector(), work / "cases", typer.echo)
+    labels = read.collect(make, range(cases), RapidOcrDetector(), work / "cases", typer.echo)
     finder = NeuralEraser(weights=eraser)
-    pairs = []
+    lines, groups = {}, {}
     for number, each in enumerate(labels):
+        letters = survey(each.photo, finder)
         if each.regions:
-            letters = survey(each.photo, finder)
-            pairs.append((number, look(each.photo, each.regions, letters), each))
+            lines[number] = (look(each.photo, each.regions, letters), each)
+        groups[number] = unread.groups_of(each, letters)
         if (number + 1) % 100 == 0:
             typer.echo(f"{number + 1} of {len(labels)} photos measured")
-    taught = lessons([(seen, each) for number, seen, each in pairs if number % 4 != 3])
-    held = lessons([(seen, each) for number, seen, each in pairs if number % 4 == 3])
-    weights = teach(taught, held, seed)
-    path = work / "origin.safetensors"
-    export(weights, path, {"seed": str(seed), "cases": str(cases)})
-    for name, part in (("taught", taught), ("kept back", held)):
-        told = ", ".join(f"{key} {value:.4g}" for key, value in figures(weights, part).items())
-        typer.echo(f"{name}: {told}")
-    typer.echo(f"weights: {path}")
+
+    def parts(of: dict[int, Any]) -> tuple[list[Any], list[Any]]:
+        """Those to learn from, and those kept back."""
+        kept_back = [each for number, each in of.items() if number % 4 == 3]
+        return [each for number, each in of.items() if number % 4 != 3], kept_back
+
+    about = {"seed": str(seed), "cases": str(cases)}
+    taught, held = map(read.lessons, parts(lines))
+    origins = read.teach(taught, held, seed)
+    read.export(origins, work / "origin.safetensors", about)
+    _tell("origin", {"taught": read.figures(origins, taught), "kept": read.figures(origins, held)})
+    several, others = map(unread.together, parts(groups))
+    judge = unread.teach(several, others, seed)
+    unread.export(judge, work / "unread.safetensors", about)
+    _tell(
+        "unread", {"taught": unread.figures(judge, several), "kept": unread.figures(judge, others)}
+    )
+    typer.echo(f"weights: {work / 'origin.safetensors'}, {work / 'unread.safetensors'}")
+
+
+def _tell(judge: str, figures: dict[str, dict[str, float]]) -> None:
+    for part, known in figures.items():
+        told = ", ".join(f"{key} {value:.4g}" for key, value in known.items())
+        typer.echo(f"{judge}, {part}: {told}")
 
 
 if __name__ == "__main__":

@@ -12,31 +12,29 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
-from torch import nn
-from torch.nn import functional
 
-from imgflow.engines.origin import LOOKS, MOST_WORDING, PLANES, Seen, Weights
+from imgflow.engines.origin import LOOKS, MOST_WORDING, Seen, Weights
+from imgflow.engines.perceptron import mean_of
 from imgflow.engines.spec import TextDetector
 from imgflow.imaging.masks import polygon_mask
 from imgflow.lineage.record import TextRegion
 from imgflow.synthesis.fonts import Fonts
 from imgflow.synthesis.overlays import KINDS, DrawnLine, Overlay, draw_overlay
 from imgflow.synthesis.phrases import Words
+from imgflow.training.perceptron import NETWORKS, Examples, above, learned, save
 from imgflow.training.photos import Photo
 from imgflow.training.scenes import GROUNDS, scaled, shown
 
-HIDDEN = 32
+# How often each of GROUNDS and each of KINDS comes: a tiled mark gives many regions of a kind.
+_OFTEN = (0.4, 0.22, 0.25, 0.13)
+_DRAWN = (0.2, 0.26, 0.28, 0.12, 0.14)
 # Regions that a detector hardly believes are no lesson.
 _LEAST_CONFIDENCE = 0.5
 # Share of product lines, on photos kept back, that may be called overlays, and that may be called
 # that or be uncertain.
 _FALSE = 0.008
 _DOUBTFUL = 0.016
-# The judge is the mean of so many networks: one alone is a matter of chance.
-_NETWORKS = 8
 # Most that a rare kind of overlay is raised by.
 _MOST_BALANCE = 4.0
 # Share of a region that a drawn line must cover to name it.
@@ -63,26 +61,28 @@ class Case:
 class Labelled:
     """Regions that a detector found in a photo, with what they are: an overlay or not.
 
-    kinds: the overlay's kind, or for other text what it is on.
+    kinds: the overlay's kind, or for other text what it is on. over, overlay: the lines that were
+    drawn over the photo, and of which kind.
     """
 
     photo: Photo
     regions: tuple[TextRegion, ...]
     overlays: tuple[bool | None, ...]  # None: both, or neither for certain
     kinds: tuple[str, ...]
+    over: tuple[DrawnLine, ...] = ()
+    overlay: str = ""
 
 
 def make_case(photos: Sequence[Photo], words: Words, fonts: Fonts, chance: Random) -> Case:
     """A photo as a shop might get it: with an overlay, with a print, with both."""
-    height = round(chance.choice((320, 400, 480, 600, 768)) * chance.uniform(0.9, 1.1))
+    height = round(chance.choice((256, 320, 400, 480, 600, 768)) * chance.uniform(0.9, 1.1))
     width = round(height * chance.choice((0.75, 1.0, 1.0, 1.33, 1.33, 1.5)))
-    ground = chance.choices(GROUNDS, (0.35, 0.3, 0.35, 0))[0]
+    (ground,) = chance.choices(GROUNDS, _OFTEN)
     before = shown(ground, photos, height, width, words, fonts, chance)
     seen, printed, kind = before.photo, before.lines, ""
     over: tuple[DrawnLine, ...] = ()
-    if ground == "photo" or chance.random() < 0.45:
-        # A tiled mark gives many regions of a kind.
-        kind = chance.choices(KINDS, (0.24, 0.3, 0.22, 0.08, 0.16))[0]
+    if chance.random() < (0.85 if ground == "photo" else 0.45):
+        (kind,) = chance.choices(KINDS, _DRAWN)
         overlay = draw_overlay(kind, height, width, words, fonts, chance)
         seen, over = overlay.over(seen), overlay.lines
         printed = _uncovered(printed, overlay)
@@ -113,7 +113,9 @@ def labelled(case: Case, regions: Sequence[TextRegion]) -> Labelled:
         else:
             overlays.append(None)
             kinds.append("")
-    return Labelled(case.photo, tuple(regions), tuple(overlays), tuple(kinds))
+    return Labelled(
+        case.photo, tuple(regions), tuple(overlays), tuple(kinds), case.over, case.overlay
+    )
 
 
 def collect(
@@ -259,67 +261,14 @@ def _balanced(
 
 def teach(taught: Lessons, kept: Lessons, seed: int, steps: int = 1000) -> Weights:
     """Weights learned from `taught`, with thresholds that fit `kept`."""
-    torch.set_num_threads(1)  # the network is so small that threads only wait for each other
-    weights = _mean([_taught(taught, seed + number, steps) for number in range(_NETWORKS)])
+    examples = Examples(
+        taught.seen.looks, taught.truth, taught.weight, taught.seen.words, MOST_WORDING
+    )
+    networks = [learned(examples, seed + number, steps) for number in range(NETWORKS)]
+    said = np.mean([each for _, each in networks], axis=0)
+    weights = Weights(mean_of([each for each, _ in networks]), said, low=0.5, high=0.5)
     products = weights.scores(kept.seen)[~kept.truth]
-    return replace(weights, low=_above(products, _DOUBTFUL), high=_above(products, _FALSE))
-
-
-def _mean(networks: Sequence[Weights]) -> Weights:
-    """The network whose logit is the mean of those of others: they lie side by side in it."""
-    count = np.float32(len(networks))
-    return replace(
-        networks[0],
-        hidden=np.concatenate([each.hidden for each in networks], axis=1),
-        hidden_bias=np.concatenate([each.hidden_bias for each in networks]),
-        out=np.concatenate([each.out for each in networks]) / count,
-        out_bias=np.sum([each.out_bias for each in networks], axis=0) / count,
-        words=np.sum([each.words for each in networks], axis=0) / count,
-    )
-
-
-def _taught(taught: Lessons, seed: int, steps: int) -> Weights:
-    """One network; its thresholds say nothing."""
-    torch.manual_seed(seed)
-    looks = taught.seen.looks
-    mean, scale = looks.mean(axis=0), looks.std(axis=0) + 1e-3
-    standard = torch.from_numpy(np.clip((looks - mean) / scale, -4, 4))
-    words = torch.from_numpy(taught.seen.words)
-    truth = torch.from_numpy(taught.truth.astype(np.float32))
-    weight = torch.from_numpy(taught.weight)
-    hidden, out = nn.Linear(len(LOOKS), HIDDEN), nn.Linear(HIDDEN, 1)
-    said = nn.Parameter(torch.zeros(words.shape[1]))
-    learned = [*hidden.parameters(), *out.parameters(), said]
-    optimizer = torch.optim.AdamW(learned, lr=4e-3, weight_decay=0.3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        # No measure may be relied on alone, least of all the words.
-        shown = standard * (torch.rand_like(standard) > 0.25) + 0.1 * torch.randn_like(standard)
-        logit = out(torch.relu(hidden(shown)))[:, 0]
-        spoken = (words @ said).clamp(-MOST_WORDING, MOST_WORDING)
-        logit = logit + spoken * (torch.rand_like(spoken) > 0.3)
-        losses = functional.binary_cross_entropy_with_logits(logit, truth, reduction="none")
-        loss = (losses * weight).sum() / weight.sum()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-    return Weights(
-        mean=mean,
-        scale=scale,
-        hidden=hidden.weight.detach().numpy().T.copy(),
-        hidden_bias=hidden.bias.detach().numpy(),
-        out=out.weight.detach().numpy()[0],
-        out_bias=out.bias.detach().numpy(),
-        words=said.detach().numpy(),
-        low=0.5,
-        high=0.5,
-    )
-
-
-def _above(scores: NDArray[np.float32], share: float) -> float:
-    """The least threshold that at most this share of the scores reaches."""
-    return float(np.nextafter(np.quantile(scores, 1 - share, method="higher"), np.float32(2)))
+    return replace(weights, low=above(products, _DOUBTFUL), high=above(products, _FALSE))
 
 
 def figures(weights: Weights, judged: Lessons) -> dict[str, float]:
@@ -336,7 +285,5 @@ def figures(weights: Weights, judged: Lessons) -> dict[str, float]:
 
 def export(weights: Weights, path: Path, about: dict[str, str]) -> None:
     """Write weights as engines.origin reads them."""
-    planes = {name: np.ascontiguousarray(getattr(weights, name)) for name in PLANES}
-    said = {"looks": json.dumps(LOOKS), "low": repr(weights.low), "high": repr(weights.high)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(planes, str(path), metadata={**about, **said})
+    said = {"low": repr(weights.low), "high": repr(weights.high)}
+    save(weights.network, path, LOOKS, {**about, **said}, words=weights.words)

@@ -1,4 +1,4 @@
-"""Rough grounds that no photo was taken of: leaves, fur, grass, bark, clouds.
+"""Rough grounds that no photo was taken of: leaves, fur, grass, bark, clouds, walls with windows.
 
 Few photos show few textures, and what a finder of strokes has to leave alone is above all what is
 as thin and as contrasty as a stroke. Networks learn from such pictures what holds in photos
@@ -7,6 +7,7 @@ as thin and as contrasty as a stroke. Networks learn from such pictures what hol
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Any
 
@@ -26,16 +27,17 @@ _SHIFT = 4
 
 def texture(photo: Photo, height: int, width: int, chance: Random) -> Photo:
     """A picture (height, width, 3) in the colours of a photo: clouds, and on them leaves, strands,
-    or both; now and then strands grow on the photo itself."""
+    or both; now and then strands grow on the photo itself, or things stand on it in rows."""
     draw = np.random.default_rng(chance.getrandbits(32))
     palette = _palette(photo, draw)
     # Drawn larger than it is seen: soft edges.
     rows, columns = round(height * 1.5), round(width * 1.5)
-    if chance.random() < 0.2:
+    if chance.random() < 0.4:
         canvas = np.asarray(
             cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
         )
-        _strands(canvas, palette, chance, draw)
+        grown = chance.choice((_strands, _rows))
+        grown(canvas, palette, chance, draw)
     else:
         canvas = _clouds(rows, columns, palette, chance, draw)
         kind = chance.random()
@@ -131,6 +133,41 @@ def _strands(
     path = np.rint((starts[:, None] + path) * (1 << _SHIFT)).astype(int)
     for line, colour in zip(path, _varied(palette, count, 15, draw), strict=True):
         cv2.polylines(canvas, [line], False, colour, thick, cv2.LINE_AA, _SHIFT)
+
+
+def _rows(
+    canvas: Photo, palette: NDArray[np.float32], chance: Random, draw: np.random.Generator
+) -> None:
+    """Things of a kind beside and above each other, as windows, bricks, books and fences are: in
+    a quarter that is seen from anywhere."""
+    height, width = canvas.shape[:2]
+    across, down = chance.randint(3, 30), chance.choice((1, 1, 2, chance.randint(2, 20)))
+    cell = chance.uniform(8, 60), chance.uniform(8, 60)
+    size = round(across * cell[0]) + 1, round(down * cell[1]) + 1
+    (colour, mortar) = _varied(palette, 2, 20, draw)
+    sheet = np.full((size[1], size[0], 3), mortar, np.uint8)
+    matte = np.full(sheet.shape[:2], chance.choice((0.0, 0.0, 1.0)), np.float32)
+    fill = chance.uniform(0.3, 0.95), chance.uniform(0.3, 0.95)
+    varied = chance.uniform(0, 40)
+    for row in range(down):
+        shift = chance.choice((0.0, 0.5)) * (row % 2)
+        for column in range(across):
+            left, top = (column + shift) * cell[0], row * cell[1]
+            part = (
+                slice(round(top), round(top + fill[1] * cell[1] * draw.uniform(0.8, 1))),
+                slice(round(left), round(left + fill[0] * cell[0] * draw.uniform(0.8, 1))),
+            )
+            sheet[part] = np.clip(np.add(colour, varied * draw.normal()), 0, 255)
+            matte[part] = chance.choice((1.0, 1.0, 0.9))
+    corners = np.array([[0, 0], [size[0], 0], [size[0], size[1]], [0, size[1]]], np.float32)
+    seen = corners + draw.normal(size=(4, 2)) * 0.15 * min(size) - corners.mean(axis=0)
+    turn = math.radians(chance.choice((0.0, 0.0, chance.uniform(-60, 60))))
+    matrix = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    seen = seen @ matrix + draw.random(2) * (width, height)
+    warp = cv2.getPerspectiveTransform(corners, seen.astype(np.float32))
+    share = cv2.warpPerspective(matte, warp, (width, height))[:, :, None]
+    laid = cv2.warpPerspective(sheet, warp, (width, height))
+    canvas[:] = np.clip(canvas * (1 - share) + laid * share, 0, 255).astype(np.uint8)
 
 
 def _varied(

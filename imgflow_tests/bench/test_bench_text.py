@@ -57,7 +57,9 @@ class BlackEraser:
     def find(self, pixels: Pixels, region: Pixels) -> Found:
         return Found(region, 1.0)
 
-    def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
+    def restore(
+        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+    ) -> Pixels:
         return np.zeros_like(pixels)
 
 

@@ -14,7 +14,6 @@ from samples import Stamped, photo, stamp
 from imgflow.engines.origin import (
     LOOKS,
     MOST_WORDING,
-    PLANES,
     WORDING,
     Seen,
     judge,
@@ -23,6 +22,7 @@ from imgflow.engines.origin import (
     look,
     wording,
 )
+from imgflow.engines.perceptron import PLANES
 from imgflow.engines.spec import TextMap
 from imgflow.errors import EngineUnavailable
 from imgflow.lineage.record import TextRegion
@@ -128,6 +128,18 @@ def test_the_map_says_how_a_lines_letters_came_there(scale: int) -> None:
     assert (bare["drawn"], bare["drawn_most"], bare["printed_most"]) == (0.5, 0, 0)
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_map_says_how_lonely_a_line_stands_in_it(scale: int) -> None:
+    letters = no_letters(200 // scale, 300 // scale)
+    letters.overlay[24 // scale : 40 // scale, 24 // scale : 120 // scale : 2] = 255
+    letters.overlay[100 // scale : 184 // scale] = 128
+    lonely, among = letter_looks(letters, region(), region(y=120))
+    assert lonely["map_around"] < 0.05 < 0.3 < among["map_around"]
+    assert lonely["map_sure"] == 1
+    assert among["map_sure"] == pytest.approx(0.5, abs=0.01)
+    assert lonely["map_busy"] == among["map_busy"]
+
+
 def test_a_trace_of_letters_says_little() -> None:
     letters = no_letters(200, 300)
     letters.overlay[24:28, 24:28] = 60
@@ -137,7 +149,7 @@ def test_a_trace_of_letters_says_little() -> None:
 
 def test_weights_for_other_measures_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "older.safetensors"
-    planes = {name: np.zeros(len(WORDING), np.float32) for name in PLANES}
+    planes = {name: np.zeros(len(WORDING), np.float32) for name in (*PLANES, "words")}
     looks = json.dumps(LOOKS[:-1])
     save_file(planes, str(path), metadata={"looks": looks, "low": "0.4", "high": "0.6"})
     with pytest.raises(EngineUnavailable, match="other measures"):
@@ -148,7 +160,7 @@ def test_wording_alone_decides_nothing() -> None:
     """However many words speak for an overlay, the score moves by a bounded amount only."""
     weights = load_weights()
     weights = replace(weights, words=np.full(len(WORDING), 9.0, np.float32))
-    looks = np.repeat(weights.mean[None], 2, axis=0)
+    looks = np.repeat(weights.network.mean[None], 2, axis=0)
     words = np.stack([np.zeros(len(WORDING)), np.ones(len(WORDING))]).astype(np.float32)
     plain, loud = weights.scores(Seen(looks, words, np.arange(2)))
     moved = np.log(loud / (1 - loud)) - np.log(plain / (1 - plain))
@@ -158,7 +170,8 @@ def test_wording_alone_decides_nothing() -> None:
 def test_lines_of_one_make_share_a_score() -> None:
     weights = load_weights()
     chance = np.random.default_rng(0)
-    looks = (weights.mean + weights.scale * chance.normal(size=(3, len(LOOKS)))).astype(np.float32)
+    mean, scale = weights.network.mean, weights.network.scale
+    looks = (mean + scale * chance.normal(size=(3, len(LOOKS)))).astype(np.float32)
     words = np.zeros((3, len(WORDING)), np.float32)
     one, two, other = weights.scores(Seen(looks, words, np.array([0, 0, 1])))
     assert one == two != other

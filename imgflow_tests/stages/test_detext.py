@@ -134,7 +134,9 @@ def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
     stamped: Stamped, engines: Engines, make_job: MakeJob, picture: MakePicture
 ) -> None:
     class Idle(FakeEraser):
-        def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
+        def restore(
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+        ) -> Pixels:
             return pixels.copy()
 
     engines.register_eraser("eraser", Idle)

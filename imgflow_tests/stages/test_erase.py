@@ -23,7 +23,9 @@ def area_of(stamped: Stamped) -> Pixels:
 class Painter(FakeEraser):
     """Repaints all that it is shown."""
 
-    def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
+    def restore(
+        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+    ) -> Pixels:
         return np.full_like(pixels, 7)
 
 
@@ -115,7 +117,9 @@ def test_what_lies_under_transparency_is_never_seen(stamped: Stamped) -> None:
             seen.append(pixels)
             return super().find(pixels, region)
 
-        def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
+        def restore(
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+        ) -> Pixels:
             seen.append(pixels)
             return super().restore(pixels, mask)
 
@@ -137,7 +141,9 @@ def test_sixteen_bits_on_plain_ground() -> None:
 
 def test_an_engine_that_returns_something_else_is_refused(stamped: Stamped) -> None:
     class Wrong(FakeEraser):
-        def restore(self, pixels: Pixels, mask: Pixels, *, opaque: bool = False) -> Pixels:
+        def restore(
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+        ) -> Pixels:
             return pixels[:, :, 0]
 
     area = area_of(stamped)

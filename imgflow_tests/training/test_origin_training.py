@@ -75,4 +75,4 @@ def test_what_can_be_told_apart_is_learned_and_kept(tmp_path: Path) -> None:
 
 def test_the_same_seed_teaches_the_same() -> None:
     one, other = (teach(some_lessons(100, 0), some_lessons(100, 1), 3, 20) for _ in range(2))
-    assert np.array_equal(one.hidden, other.hidden)
+    assert np.array_equal(one.network.hidden, other.network.hidden)

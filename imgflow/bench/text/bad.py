@@ -59,8 +59,14 @@ class WeakEraser:
         return self._good.find(pixels, region)
 
     def restore(
-        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], *, opaque: bool = False
+        self,
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.uint8],
+        *,
+        opaque: bool = False,
+        quick: bool = False,
     ) -> NDArray[np.generic]:
         before = pixels.astype(np.float64)
-        clean = self._good.restore(pixels, mask, opaque=opaque).astype(np.float64)
+        made = self._good.restore(pixels, mask, opaque=opaque, quick=quick)
+        clean = made.astype(np.float64)
         return np.rint(before + self._SHARE * (clean - before)).astype(pixels.dtype)

@@ -1,0 +1,104 @@
+"""Which groups of letters in the eraser's map lie over the photo, where OCR reads nothing.
+
+Leaves, windows and fur look like letters here and there. A small network weighs how a group
+stands in the map (imaging/lettergroups.py) and what its strokes look like in the photo
+(imaging/lettering.py). Weights and their card: weights/unread.*
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgflow.engines.perceptron import Perceptron, read_weights, unfit
+from imgflow.engines.spec import EngineSpec, TextMap
+from imgflow.imaging import lettergroups, lettering
+from imgflow.imaging.lettergroups import LetterGroup, grouped, measure_groups
+
+Values = NDArray[Any]
+
+WEIGHTS = Path(__file__).parent / "weights" / "unread.safetensors"
+
+# Raised whenever the measures may come out differently.
+_MEASURES_VERSION = 1
+
+LOOKS = (*lettergroups.MEASURES, *lettering.MEASURES)
+"""Names of the measures that the network sees."""
+
+# From which probabilities on, of 255, pixels count as letters, one after the other: what a low
+# one joins to the leaves behind it, a high one tells from them. Pixels that a group has at least,
+# its least height, and the share of its box that its strokes fill.
+_LEVELS, _FEWEST, _LOWEST = (128, 77), 40, 5.0
+_DENSITY = (0.02, 0.9)
+
+
+def judge_spec() -> EngineSpec:
+    """The judge's identity; its code version changes whenever a judgement may."""
+    return EngineSpec(
+        name="unread",
+        kind="text_judge",
+        model_id=f"unread-{_MEASURES_VERSION}",
+        licence="Apache-2.0",
+        weights_sha256=load_weights().sha256,
+    )
+
+
+def candidates(drawn: NDArray[np.uint8]) -> list[LetterGroup]:
+    """All that may be letters in a map (H, W; 255 = certain); the same ones at several levels."""
+    found = []
+    for level in _LEVELS:
+        for group in grouped(drawn, level, _FEWEST):
+            across, along = group.sides
+            if across >= _LOWEST and _DENSITY[0] <= group.ink / (across * along) <= _DENSITY[1]:
+                found.append(group)
+    return found
+
+
+def look(
+    pixels: NDArray[np.uint8],
+    letters: TextMap,
+    groups: Sequence[LetterGroup],
+    marks: Sequence[NDArray[np.float32]],
+) -> Values:
+    """(N, len(LOOKS)) float32 of N groups. marks: (4, 2) polygons of known overlays.
+
+    pixels: the photo, (H, W, 3) uint8, of any size. All else is in the map's pixels.
+    """
+    height, width = letters.overlay.shape
+    if pixels.shape[:2] != (height, width):
+        small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(small, np.uint8)
+    in_map = measure_groups(letters.overlay, letters.product, groups, marks)
+    boxes = [group.box for group in groups]
+    measured = [each.looks() for each in lettering.measure(pixels, boxes)]
+    in_photo = np.array(measured, np.float32).reshape(len(groups), len(lettering.MEASURES))
+    return np.hstack([in_map, in_photo])
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """alone, beside: logits from which on a group is an overlay, in a photo without known ones
+    and in one with such."""
+
+    network: Perceptron
+    alone: float
+    beside: float
+    sha256: str = ""
+
+
+@lru_cache(maxsize=2)
+def load_weights(path: Path = WEIGHTS) -> Weights:
+    """The shipped weights. Raises EngineUnavailable."""
+    held = read_weights(path)
+    if json.loads(held.about.get("looks", "[]")) != list(LOOKS):
+        raise unfit(path, "they were made for other measures")
+    about = held.about
+    return Weights(held.perceptron(), float(about["alone"]), float(about["beside"]), held.sha256)
