@@ -89,7 +89,7 @@ def test_a_judge_learns_and_comes_back_from_its_file(tmp_path: Path) -> None:
     assert known["photos"] == 200
     assert known["alone_found"] > 0.9
     assert known["beside_found"] > 0.9
-    assert known["alone_photos_wronged"] <= 0.008
+    assert known["alone_photos_wronged"] <= 0.004
     assert known["beside_photos_wronged"] <= 0.03
     path = tmp_path / "unread.safetensors"
     export(weights, path, {"seed": "5"})
