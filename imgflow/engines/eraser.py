@@ -23,6 +23,7 @@ from imgflow.engines.shipped import (
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.folding import folded
+from imgflow.imaging.looks import mean_of_looks
 from imgflow.imaging.masks import dilate, hole_boxes
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.imaging.veil import fit_veil
@@ -180,11 +181,7 @@ class NeuralEraser:
         height, width = photo.shape[:2]
         closer = min(_CLOSE / max(min(height, width), 1), CLOSEST)
         if closer <= 1:
-            first = self._look(photo)
-            if np.count_nonzero(first.sum(axis=2) >= _HINT) < _HINTS:
-                return first
-            again = self._look(np.ascontiguousarray(photo[:, ::-1]))[:, ::-1]
-            return np.asarray((first + again) / np.float32(2), np.float32)
+            return mean_of_looks(self._look, photo, 2, enough=_shows_nothing)
         size = round(width * closer), round(height * closer)
         large = self._look(np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)))
         small = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
@@ -270,6 +267,11 @@ class NeuralEraser:
         network = Eraser()
         network.load_state_dict(load_weights(self._weights))
         return network.to(self.dtype).to(memory_format=torch.channels_last).eval()
+
+
+def _shows_nothing(letters: Planes) -> bool:
+    """Whether (H, W, 2) probabilities of text give no hint of any."""
+    return bool(np.count_nonzero(letters.sum(axis=2) >= _HINT) < _HINTS)
 
 
 def _shares(pixels: NDArray[np.generic]) -> Planes:

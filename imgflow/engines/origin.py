@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.perceptron import Perceptron, read_weights, unfit
+from imgflow.engines.perceptron import Perceptron, judge_spec, read_weights, unfit
 from imgflow.engines.spec import EngineSpec, TextMap
 from imgflow.imaging import lettergroups
 from imgflow.imaging.lettergroups import measure_groups, within
@@ -81,15 +81,9 @@ _SAME_INK = 30.0
 _ALIKE = 0.75
 
 
-def judge_spec() -> EngineSpec:
-    """The judge's identity; its code version changes whenever a judgement may."""
-    return EngineSpec(
-        name="origin",
-        kind="text_judge",
-        model_id=f"origin-{_MEASURES_VERSION}",
-        licence="Apache-2.0",
-        weights_sha256=load_weights().sha256,
-    )
+def spec() -> EngineSpec:
+    """The judge's identity."""
+    return judge_spec("origin", _MEASURES_VERSION, load_weights().sha256)
 
 
 def judge(

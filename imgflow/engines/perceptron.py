@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.engines.spec import EngineSpec
 from imgflow.errors import EngineUnavailable
 
 Values = NDArray[Any]
@@ -57,6 +58,18 @@ def mean_of(networks: Sequence[Perceptron]) -> Perceptron:
         hidden_bias=np.concatenate([each.hidden_bias for each in networks]),
         out=np.concatenate([each.out for each in networks]) / count,
         out_bias=np.sum([each.out_bias for each in networks], axis=0) / count,
+    )
+
+
+def judge_spec(name: str, version: int, sha256: str) -> EngineSpec:
+    """A judge's identity; its code version changes whenever a judgement may. version: of its
+    measures."""
+    return EngineSpec(
+        name=name,
+        kind="text_judge",
+        model_id=f"{name}-{version}",
+        licence="Apache-2.0",
+        weights_sha256=sha256,
     )
 
 

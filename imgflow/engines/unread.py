@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.perceptron import Perceptron, read_weights, unfit
+from imgflow.engines.perceptron import Perceptron, judge_spec, read_weights, unfit
 from imgflow.engines.spec import EngineSpec, TextMap
 from imgflow.imaging import lettergroups, lettering
 from imgflow.imaging.lettergroups import LetterGroup, grouped, measure_groups
@@ -40,15 +40,9 @@ _LEVELS, _FEWEST, _LOWEST = (128, 77), 40, 5.0
 _DENSITY = (0.02, 0.9)
 
 
-def judge_spec() -> EngineSpec:
-    """The judge's identity; its code version changes whenever a judgement may."""
-    return EngineSpec(
-        name="unread",
-        kind="text_judge",
-        model_id=f"unread-{_MEASURES_VERSION}",
-        licence="Apache-2.0",
-        weights_sha256=load_weights().sha256,
-    )
+def spec() -> EngineSpec:
+    """The judge's identity."""
+    return judge_spec("unread", _MEASURES_VERSION, load_weights().sha256)
 
 
 def candidates(drawn: NDArray[np.uint8]) -> list[LetterGroup]:
@@ -72,15 +66,31 @@ def look(
 
     pixels: the photo, (H, W, 3) uint8, of any size. All else is in the map's pixels.
     """
+    return beside(look_at_strokes(pixels, letters, groups), letters, groups, marks)
+
+
+def beside(
+    strokes: Values,
+    letters: TextMap,
+    groups: Sequence[LetterGroup],
+    marks: Sequence[NDArray[np.float32]],
+) -> Values:
+    """The same, of groups whose strokes were looked at before: other marks change nothing there."""
+    in_map = measure_groups(letters.overlay, letters.product, groups, marks)
+    return np.hstack([in_map, strokes])
+
+
+def look_at_strokes(
+    pixels: NDArray[np.uint8], letters: TextMap, groups: Sequence[LetterGroup]
+) -> Values:
+    """(N, len(lettering.MEASURES)) of what groups look like in the photo."""
     height, width = letters.overlay.shape
     if pixels.shape[:2] != (height, width):
         small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         pixels = np.asarray(small, np.uint8)
-    in_map = measure_groups(letters.overlay, letters.product, groups, marks)
     boxes = [group.box for group in groups]
     measured = [each.looks() for each in lettering.measure(pixels, boxes)]
-    in_photo = np.array(measured, np.float32).reshape(len(groups), len(lettering.MEASURES))
-    return np.hstack([in_map, in_photo])
+    return np.array(measured, np.float32).reshape(len(groups), len(lettering.MEASURES))
 
 
 @dataclass(frozen=True, slots=True)

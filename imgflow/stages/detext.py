@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.origin import judge_spec
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec, TextDetector
-from imgflow.engines.unread import judge_spec as unread_spec
 from imgflow.imaging.colour import flatten
 from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
 from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
@@ -31,7 +29,7 @@ from imgflow.stages.stage import (
     passed_through,
     store_mask,
 )
-from imgflow.stages.text import Selection, detect_text, residual_text, select_unwanted
+from imgflow.stages.text import Selection, detect_text, readers, residual_text, select_unwanted
 
 # Where text still shows after the first pass, the second looks this much farther around it.
 _FARTHER = 2.0
@@ -264,12 +262,8 @@ def _asked(job: Job) -> list[Any]:
 
 def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
     settings = policy.detext
-    used = [
-        engines.text_detector(settings.detector).spec,
-        judge_spec(),
-        unread_spec(),
-        engines.eraser(settings.eraser).spec,
-    ]
+    detector, eraser = engines.text_detector(settings.detector), engines.eraser(settings.eraser)
+    used = readers(detector, eraser)
     if settings.fill != settings.eraser:
         used.append(engines.filler(settings.fill).spec)
     return used

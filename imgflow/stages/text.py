@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.origin import judge, judge_spec
-from imgflow.engines.spec import Eraser, TextDetector, TextMap
-from imgflow.engines.unread import judge_spec as unread_spec
+from imgflow.engines import origin, unread
+from imgflow.engines.origin import judge
+from imgflow.engines.spec import EngineSpec, Eraser, TextDetector, TextMap
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import Box, polygon_box
 from imgflow.imaging.repeats import missed_copies, same_mark
@@ -86,9 +86,7 @@ def detect_text(picture: Picture, job: Job, detector: TextDetector) -> list[Text
     eraser = job.engines.eraser(settings.eraser)
     # A person's word counts more than the eraser's.
     always = settings.text == "all" or any(isinstance(x, RemoveText) for x in job.manifest.steps)
-    versions = [
-        each.code_version for each in (detector.spec, judge_spec(), unread_spec(), eraser.spec)
-    ]
+    versions = [each.code_version for each in readers(detector, eraser)]
     identity = "|".join([picture.ref.sha256, *versions, *(["always"] if always else [])])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     cached = job.store.get_cached("text", digest)
@@ -98,6 +96,11 @@ def detect_text(picture: Picture, job: Job, detector: TextDetector) -> list[Text
     data = json.dumps([region.model_dump() for region in regions]).encode()
     job.store.put_cached("text", digest, data)
     return regions
+
+
+def readers(detector: TextDetector, eraser: Eraser) -> list[EngineSpec]:
+    """All engines that text is found and judged with."""
+    return [detector.spec, origin.spec(), unread.spec(), eraser.spec]
 
 
 def find_text(
@@ -121,8 +124,8 @@ def find_text(
     known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
     judged = judge(view, read, letters)
     marks = [each for each, region in zip(known, judged, strict=True) if region.kind == "overlay"]
-    unread = unread_overlays(view, letters, known, detector, marks=marks)
-    return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in unread)])
+    others = unread_overlays(view, letters, known, detector, marks=marks)
+    return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
 
 
 def _box_at(box: Box, scale: float, view: NDArray[np.uint8]) -> Box:

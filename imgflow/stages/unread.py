@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.spec import TextDetector, TextMap
-from imgflow.engines.unread import candidates, load_weights, look
-from imgflow.imaging.lettergroups import LetterGroup, along, grouped, without
+from imgflow.engines.unread import beside, candidates, load_weights, look_at_strokes
+from imgflow.imaging.lettergroups import LetterGroup, grouped, without
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import polygon_mask
 from imgflow.lineage.record import TextRegion
@@ -96,7 +96,7 @@ def _further(drawn: NDArray[np.uint8], marks: Sequence[NDArray[np.float32]]) -> 
     for level in _LEVELS if marks else ():
         joined = _joined(grouped(left, level, _LEAST_PART), known)
         # A single sign says nothing of where its line goes.
-        known += [along(each.box) for each in joined if each.sides[1] > 2 * each.sides[0]]
+        known += [each.box for each in joined if each.sides[1] > 2 * each.sides[0]]
         found += [_region(each.box, "", each.sure, each.sure, _GOES_ON) for each in joined]
         for each in joined:
             left[polygon_mask([each.box], *left.shape) > 0] = 0
@@ -110,7 +110,7 @@ def _joined(
     joined = [each for each in groups if any(_beside(mark, each) for mark in marks)]
     new = joined
     while new:
-        lines = [along(each.box) for each in new if each.sides[1] > 2 * each.sides[0]]
+        lines = [each.box for each in new if each.sides[1] > 2 * each.sides[0]]
         left = [each for each in groups if each not in joined]
         new = [each for each in left if any(_next(line, each) for line in lines)]
         joined += new
@@ -140,12 +140,12 @@ def _lines(
     groups = candidates(letters.overlay)
     if not groups:
         return []
-    weights = load_weights()
+    weights, strokes = load_weights(), look_at_strokes(pixels, letters, groups)
     known = list(marks)
     found: list[tuple[float, LetterGroup]] = []
     # What was found first is a mark beside which others need less.
     for _ in range(_ROUNDS):
-        scores = weights.network.logits(look(pixels, letters, groups, known))
+        scores = weights.network.logits(beside(strokes, letters, groups, known))
         least = weights.beside if known else weights.alone
         pairs = zip(map(float, scores), groups, strict=True)
         sure = [(score, group) for score, group in pairs if score >= least]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imgflow.engines.perceptron import mean_of
 from imgflow.engines.spec import TextMap
 from imgflow.engines.unread import LOOKS, Weights, candidates, look
-from imgflow.imaging.lettergroups import MEASURES, LetterGroup, without
+from imgflow.imaging.lettergroups import LetterGroup, without
 from imgflow.imaging.masks import polygon_mask
 from imgflow.training.origin import Labelled
 from imgflow.training.perceptron import NETWORKS, Examples, above, learned, save
@@ -38,7 +38,7 @@ class Groups:
     @property
     def marked(self) -> NDArray[np.bool_]:
         """(N,) whether overlays are known in its photo."""
-        return np.asarray(self.looks[:, MEASURES.index("marks")] > 0)
+        return np.asarray(self.looks[:, LOOKS.index("marks")] > 0)
 
 
 def groups_of(labels: Labelled, letters: TextMap) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

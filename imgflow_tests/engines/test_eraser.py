@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from imgflow.engines import eraser as module
-from imgflow.engines.eraser import FINDER_RECEPTIVE, RESTORER_RECEPTIVE, NeuralEraser
+from imgflow.engines.eraser import FINDER_RECEPTIVE, RESTORER_RECEPTIVE, NeuralEraser, Planes
 from imgflow.engines.networks.eraser import STRIDE, Eraser
 from imgflow.errors import EngineUnavailable
 
@@ -144,6 +144,23 @@ def test_tiles_give_what_the_whole_gives(
     # Tiles see the photo mirrored beyond its edges, the network's own convolutions see zeros.
     inner = (slice(reach, -reach), slice(reach, -reach))
     assert np.abs(whole - tiled)[inner].max() < 1e-4
+
+
+@pytest.mark.parametrize(("letters", "looks"), [(0, 1), (1, 2)])
+def test_a_photo_without_any_hint_of_letters_is_looked_at_once(
+    letters: int, looks: int, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, seen = NeuralEraser(weights=weights), []
+
+    def find(planes: Planes) -> Planes:
+        seen.append(planes)
+        found = np.zeros_like(planes)
+        found[300:320, 300:320] = letters
+        return found
+
+    monkeypatch.setattr(engine, "_find", find)
+    engine.survey(noise(640, 640))
+    assert len(seen) == looks
 
 
 def test_what_was_seen_once_is_not_looked_at_again(

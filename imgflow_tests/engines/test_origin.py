@@ -17,9 +17,9 @@ from imgflow.engines.origin import (
     WORDING,
     Seen,
     judge,
-    judge_spec,
     load_weights,
     look,
+    spec,
     wording,
 )
 from imgflow.engines.perceptron import PLANES
@@ -85,8 +85,8 @@ def test_a_judgement_is_repeatable_and_names_its_weights() -> None:
     stamped = stamp(photo("rocket", 480), at=(330, 285))
     one, other = (judge(stamped.pixels, [stamped.region], drawn_letters(stamped)) for _ in range(2))
     assert one == other
-    assert judge_spec().weights_sha256
-    assert judge_spec().code_version.startswith("origin:")
+    assert spec().weights_sha256
+    assert spec().code_version.startswith("origin:")
 
 
 def test_photos_of_any_size_and_regions_anywhere_are_judged() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from samples import Pixels, photo, stamp
 
+from imgflow.engines.eraser import NeuralEraser
 from imgflow.engines.perceptron import PLANES
 from imgflow.engines.spec import TextMap
-from imgflow.engines.unread import LOOKS, candidates, judge_spec, load_weights, look
+from imgflow.engines.unread import LOOKS, candidates, load_weights, look, spec
 from imgflow.errors import EngineUnavailable
 
 
@@ -57,8 +59,26 @@ def test_photos_of_any_size_are_looked_at() -> None:
 def test_the_shipped_judge_is_named_and_is_stricter_where_nothing_is_known() -> None:
     weights = load_weights()
     assert 0 <= weights.beside <= weights.alone
-    assert judge_spec().weights_sha256 == weights.sha256
-    assert judge_spec().code_version.startswith("unread:")
+    assert spec().weights_sha256 == weights.sha256
+    assert spec().code_version.startswith("unread:")
+
+
+def scores(pixels: Pixels) -> list[float]:
+    """What the shipped judge says of the groups that the shipped finder sees in a photo."""
+    seen = NeuralEraser().survey(pixels)
+    groups = candidates(seen.overlay)
+    logits = load_weights().network.logits(look(pixels, seen, groups, []))
+    return [float(each) for each in logits]
+
+
+@pytest.mark.parametrize("name", ["rocket", "chelsea", "coffee"])
+def test_the_shipped_judge_knows_letters_from_what_a_photo_shows(name: str) -> None:
+    clean = photo(name, 480)
+    none = scores(clean)
+    assert all(score < load_weights().alone for score in none)
+    stamped = stamp(clean, "SAMPLE", at=(140, 120), size=60, colour=(250, 250, 250))
+    some = scores(stamped.pixels)
+    assert max(some) >= load_weights().alone
 
 
 def test_weights_for_other_measures_are_refused(tmp_path: Path) -> None:

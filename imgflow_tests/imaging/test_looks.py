@@ -44,6 +44,19 @@ def test_errors_that_depend_on_the_side_average_out() -> None:
     assert errors[1] < 0.5 * errors[0]
 
 
+@pytest.mark.parametrize(("enough", "looks"), [(True, 1), (False, 4)])
+def test_where_the_first_look_is_enough_there_are_no_others(enough: bool, looks: int) -> None:
+    seen = []
+
+    def network(planes: Planes) -> Planes:
+        seen.append(planes)
+        return planes
+
+    found = mean_of_looks(network, SEEN, 4, enough=lambda first: enough)
+    assert len(seen) == looks
+    assert np.allclose(found, SEEN, atol=1e-6)
+
+
 @pytest.mark.parametrize("looks", [0, MOST_LOOKS + 1])
 def test_other_numbers_of_looks_are_refused(looks: int) -> None:
     with pytest.raises(ValueError, match="ways to look"):

@@ -192,3 +192,20 @@ def test_the_probe_lays_what_was_taken_off_over_other_ground(opacity: float) -> 
     laid = restoring.lay(other, Box(20, 60, 50, 90)).astype(float)
     expected = (1 - opacity) * other + opacity * 255
     assert np.abs(laid - expected).mean() < 4
+
+
+def test_a_probe_asks_for_one_look_and_a_repair_for_the_best(stamped: Stamped) -> None:
+    asked = []
+
+    class Asked(FakeEraser):
+        def restore(
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+        ) -> Pixels:
+            asked.append((opaque, quick))
+            return pixels
+
+    mask = np.where(stamped.changed, np.uint8(255), np.uint8(0))
+    restore(stamped.pixels, mask, Asked())
+    again = Restoring(stamped.pixels, stamped.pixels, mask, Asked(), opaque_text=True)
+    again.mend(stamped.pixels, mask)
+    assert asked == [(False, False), (True, True)]
