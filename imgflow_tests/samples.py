@@ -179,7 +179,7 @@ class FakeEraser:
         return Found(mask, 1.0 if ink.any() else 0.0)
 
     def restore(
-        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, copies: object = None
     ) -> Pixels:
         planes = [
             cv2.inpaint(np.ascontiguousarray(plane), mask, 3, cv2.INPAINT_TELEA)

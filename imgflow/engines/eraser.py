@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from imgflow.engines.shipped import (
 )
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
-from imgflow.imaging.folding import folded
+from imgflow.imaging.folding import Move, folded, repeats
 from imgflow.imaging.looks import mean_of_looks
 from imgflow.imaging.masks import dilate, hole_boxes
 from imgflow.imaging.tiling import TilePlan, run_tiled
@@ -66,6 +67,23 @@ _TELEA = OpenCvFill("telea", "telea-2004-opencv", cv2.INPAINT_TELEA)
 Planes = NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class _Letters:
+    """What is seen of text in a photo.
+
+    planes: probabilities of overlaid text and of product text, (H, W, 2) float32 0..1. moves:
+    those that bring the copies of a repeated mark onto each other.
+    """
+
+    planes: Planes
+    moves: Sequence[Move] = ()
+
+    @property
+    def either(self) -> Planes:
+        """(H, W) how likely each pixel belongs to a text of either kind."""
+        return np.asarray(self.planes.sum(axis=2), np.float32)
+
+
 class NeuralEraser:
     """The shipped networks (imgflow/engines/networks/eraser.py), or others of the same shape.
 
@@ -75,11 +93,11 @@ class NeuralEraser:
     def __init__(self, *, weights: Path | None = None, threads: int = 1) -> None:
         self._weights = weights or shipped_weights(WEIGHTS)
         self._threads = threads
-        self._seen: OrderedDict[bytes, Planes] = OrderedDict()
+        self._seen: OrderedDict[bytes, _Letters] = OrderedDict()
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-6",
+            model_id="imgflow-eraser-7",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             receptive=FINDER_RECEPTIVE,
@@ -88,11 +106,11 @@ class NeuralEraser:
         )
 
     def survey(self, pixels: NDArray[np.generic]) -> TextMap:
-        planes = np.rint(255 * self._letters(pixels)).astype(np.uint8)
+        planes = np.rint(255 * self._letters(pixels).planes).astype(np.uint8)
         return TextMap(planes[:, :, 0], planes[:, :, 1])
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
-        chance = _wanted(self._letters(pixels), region)
+        chance = _wanted(self._letters(pixels).planes, region)
         sure = chance[(chance > _TEXT) & (region > 0)]
         confidence = float(sure.mean()) if sure.size else 0.0
         return Found(_strokes(chance, region), confidence)
@@ -103,32 +121,30 @@ class NeuralEraser:
         mask: NDArray[np.uint8],
         *,
         opaque: bool = False,
-        quick: bool = False,
+        copies: Sequence[Move] | None = None,
     ) -> NDArray[np.generic]:
-        if opaque:  # what is believed to hide all needs no second look
-            likely = np.ones(mask.shape, np.float32)
+        if opaque:  # what is believed to hide all needs no look
+            letters = None
+        elif copies is None:
+            letters = self._letters(pixels)
         else:
-            likely = self._glance(pixels) if quick else self.likely(pixels)
+            letters = self._glance(pixels, copies)
         clean = pixels.copy()
         for box in hole_boxes(mask, _CONTEXT):
             window = box.padded(_CONTEXT, *mask.shape).slices
-            clean[window] = self._restored(
-                pixels[window], np.ascontiguousarray(mask[window]), likely[window], opaque
-            )
+            here = None if letters is None else _Letters(letters.planes[window], letters.moves)
+            clean[window] = self._restored(pixels[window], np.ascontiguousarray(mask[window]), here)
         return clean
 
     def _restored(
-        self,
-        pixels: NDArray[np.generic],
-        mask: NDArray[np.uint8],
-        likely: Planes,
-        opaque: bool,
+        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], letters: _Letters | None
     ) -> NDArray[np.generic]:
-        """A crop, (H, W, 3) of the photo's dtype, clean under its mask."""
+        """A crop, (H, W, 3) of the photo's dtype, clean under its mask. letters: of the crop;
+        None: nothing that shows through is believed."""
         photo = _shares(pixels)
         clean = filled = self._filled(pixels, mask)
-        veil = None if opaque else fit_veil(photo, filled, likely, mask)
-        if veil is not None and veil.explains:
+        veil = letters and fit_veil(photo, filled, letters.either, mask, letters.moves)
+        if veil and veil.explains:
             here = (mask > 0).astype(np.float32)
             colour = np.broadcast_to(veil.colour, filled.shape)
             opacity = np.full_like(here, veil.opacity)
@@ -153,14 +169,13 @@ class NeuralEraser:
 
     def likely(self, pixels: NDArray[np.generic]) -> Planes:
         """(H, W) float32 0..1: how likely each pixel belongs to a text of either kind."""
-        return np.asarray(self._letters(pixels).sum(axis=2), np.float32)
+        return self._letters(pixels).either
 
-    def _glance(self, pixels: NDArray[np.generic]) -> Planes:
-        """The same, looked at once."""
-        return np.asarray(self._look(_shares(pixels)).sum(axis=2), np.float32)
+    def _glance(self, pixels: NDArray[np.generic], copies: Sequence[Move]) -> _Letters:
+        """What one look shows, of a mark whose copies are known."""
+        return _read(self._look(_shares(pixels)), copies)
 
-    def _letters(self, pixels: NDArray[np.generic]) -> Planes:
-        """Probabilities of overlaid text and of product text, (H, W, 2) float32 0..1."""
+    def _letters(self, pixels: NDArray[np.generic]) -> _Letters:
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16)
         digest.update(str((pixels.shape, pixels.dtype)).encode())
         key = digest.digest()
@@ -168,16 +183,16 @@ class NeuralEraser:
             self._seen.move_to_end(key)
             return self._seen[key]
         planes = self._looked(_shares(pixels))
-        planes[:, :, 0] = folded(planes[:, :, 0])
-        planes[:, :, 1] = np.minimum(planes[:, :, 1], 1 - planes[:, :, 0])
-        if planes.shape[0] * planes.shape[1] <= _AT_ONCE:  # of larger ones all would be too much
-            self._seen[key] = planes
+        letters = _read(planes, repeats(planes[:, :, 0]))
+        if pixels.shape[0] * pixels.shape[1] <= _AT_ONCE:  # of larger ones all would be too much
+            self._seen[key] = letters
             while len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
-        return planes
+        return letters
 
     def _looked(self, photo: Planes) -> Planes:
-        """What `_letters` gives, of a photo (H, W, 3), 0..1."""
+        """Probabilities of overlaid and of product text, (H, W, 2), of a photo (H, W, 3); all
+        0..1."""
         height, width = photo.shape[:2]
         closer = min(_CLOSE / max(min(height, width), 1), CLOSEST)
         if closer <= 1:
@@ -267,6 +282,12 @@ class NeuralEraser:
         network = Eraser()
         network.load_state_dict(load_weights(self._weights))
         return network.to(self.dtype).to(memory_format=torch.channels_last).eval()
+
+
+def _read(planes: Planes, moves: Sequence[Move]) -> _Letters:
+    """What the network sees, (H, W, 2), with what the copies of a repeated mark add to it."""
+    drawn = folded(planes[:, :, 0], moves)
+    return _Letters(np.dstack([drawn, np.minimum(planes[:, :, 1], 1 - drawn)]), moves)
 
 
 def _shows_nothing(letters: Planes) -> bool:

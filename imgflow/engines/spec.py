@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.imaging.folding import Move
 from imgflow.lineage.record import EngineStamp, TextRegion
 
 Character = Literal["clean", "photo"]
@@ -132,11 +134,12 @@ class Eraser(Protocol):
         mask: NDArray[np.uint8],
         *,
         opaque: bool = False,
-        quick: bool = False,
+        copies: Sequence[Move] | None = None,
     ) -> NDArray[np.generic]:
         """(H, W, 3) of the photo's dtype, clean under `mask` (H, W; 255 = strokes), and of no
-        meaning elsewhere. opaque: nothing that shows there is believed to be the photo's. quick:
-        with one look at what is there, as a probe wants it."""
+        meaning elsewhere. opaque: nothing that shows there is believed to be the photo's. copies:
+        moves that bring the copies of a repeated mark onto each other, and none for another, where
+        that is known, as it is to a probe: then one look at what is there is enough."""
 
 
 class Filler(Protocol):

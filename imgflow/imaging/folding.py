@@ -1,16 +1,24 @@
-"""A mark that is repeated all over a photo gives its faint copies away by the clear ones."""
+"""A mark that is repeated all over a photo: each of its copies tells something of the others."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
+Move = tuple[int, int]
+"""Pixels (down, right) that bring a mark onto a copy of it."""
 
 # Share of the plane's pixels that are at least so likely to be letters, where looking for
 # repetition pays.
 _LIKELY, _ENOUGH = 0.4, 0.01
+# Deviation of their places along the direction in which they are spread least, in sides of the
+# photo: all over it, that is 0.29; letters of one line of text look alike, too, but are on a line.
+_ALL_OVER = 0.16
 # Correlation with itself, moved, from which on a plane repeats itself; and of the best one what
 # the others have at least: letters of one word resemble each other, too, but less.
 _REPEATS, _AS_GOOD = 0.5, 0.75
@@ -24,31 +32,54 @@ _FEWEST, _MOST, _SPREAD = 4, 20, 0.2
 _QUANTILE, _COPIES = 0.7, 3
 
 
-def folded(letters: Plane) -> Plane:
-    """How likely each pixel is a drawn letter, where that is repeated all over the photo: at least
-    as likely as most of its copies say.
+def repeats(letters: Plane) -> list[Move]:
+    """Moves that bring the copies of a repeated mark onto each other, with each its opposite;
+    none where nothing is repeated all over the plane.
 
-    letters: (H, W) float32 0..1. The moves that bring copies onto each other are the peaks of the
-    plane's autocorrelation, each normalised by what overlaps; a plane that does not repeat itself
-    in two directions is returned as it is.
+    letters: (H, W) float32 0..1, how likely each pixel is a drawn letter. The moves are the peaks
+    of the plane's autocorrelation, each normalised by what overlaps.
     """
-    if float((letters >= _LIKELY).mean()) < _ENOUGH:
-        return letters
+    there = letters >= _LIKELY
+    if float(there.mean()) < _ENOUGH or not _all_over(there):
+        return []
     moves = _moves(letters)
-    if len(moves) < _FEWEST or not _in_two_directions(moves):
+    return moves if len(moves) >= _FEWEST and _in_two_directions(moves) else []
+
+
+def folded(letters: Plane, moves: Sequence[Move]) -> Plane:
+    """How likely each pixel is a drawn letter: at least as likely as most of its copies say.
+
+    letters: (H, W) float32 0..1. moves: as `repeats` gives them; without any, nothing changes.
+    """
+    if not moves:
         return letters
     height, width = letters.shape
     copies = np.full((len(moves) + 1, height, width), -1, np.int8)
     plane = np.rint(100 * letters).astype(np.int8)
     copies[0] = plane
-    for copy, (down, right) in zip(copies[1:], moves, strict=True):
-        to, source = (
-            np.s_[max(sign * down, 0) : height + min(sign * down, 0),
-                  max(sign * right, 0) : width + min(sign * right, 0)]
-            for sign in (1, -1)
-        )  # fmt: skip
+    for copy, (to, source) in zip(copies[1:], _overlaps((height, width), moves), strict=True):
         copy[to] = plane[source]
     return np.maximum(letters, _usual(copies))
+
+
+def sum_of_copies(plane: Plane, moves: Sequence[Move]) -> Plane:
+    """(H, W): what all copies of each pixel have together, without its own."""
+    total = np.zeros_like(plane)
+    for to, source in _overlaps(plane.shape, moves):
+        total[to] += plane[source]
+    return total
+
+
+def _overlaps(shape: tuple[int, ...], moves: Sequence[Move]) -> Iterator[tuple[Any, Any]]:
+    """Where a plane of that shape lies on itself after each move, and what lies there."""
+    height, width = shape
+    for down, right in moves:
+        # A move that is longer than the plane leaves nothing.
+        down, right = np.clip(down, -height, height), np.clip(right, -width, width)
+        yield (
+            np.s_[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)],
+            np.s_[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)],
+        )
 
 
 def _usual(copies: NDArray[np.int8]) -> Plane:
@@ -61,7 +92,7 @@ def _usual(copies: NDArray[np.int8]) -> Plane:
     return np.where(there >= _COPIES, found, 0).astype(np.float32) / np.float32(100)
 
 
-def _moves(letters: Plane) -> list[tuple[int, int]]:
+def _moves(letters: Plane) -> list[Move]:
     """Moves (down, right) that bring the plane onto itself, the best first; with each its
     opposite."""
     height, width = letters.shape
@@ -117,7 +148,13 @@ def _sums(
     return high[:, right] - high[:, left] - low[:, right] + low[:, left]
 
 
-def _in_two_directions(moves: list[tuple[int, int]]) -> bool:
+def _all_over(there: NDArray[np.bool_]) -> bool:
+    """Whether pixels lie all over a plane (H, W), and not along a line."""
+    places = np.argwhere(there) / np.array(there.shape)
+    return bool(np.linalg.eigvalsh(np.cov(places.T))[0] >= _ALL_OVER**2)
+
+
+def _in_two_directions(moves: Sequence[Move]) -> bool:
     """Whether moves lie off one line: letters of one word do not."""
     points = np.array(moves, np.float64)
     _, sizes, _ = np.linalg.svd(points, full_matrices=False)

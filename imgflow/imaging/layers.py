@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.imaging.colour import data_range
+from imgflow.imaging.folding import Move, repeats, sum_of_copies
 from imgflow.imaging.masks import Mask
+from imgflow.imaging.veil import fit_veil
 
 Values = NDArray[np.float32]
 
@@ -20,6 +23,10 @@ _OPAQUE = 0.85
 _EVEN = 6.0
 # Levels (of 255) that an explanation may be off.
 _EXPLAINED = 6.0
+# Of all pixels the share that most was taken off, where there is all of a layer for certain.
+_MOST = 0.05
+# Pixels, a deviation, by which ground is smoothed to see what was drawn on it.
+_SMOOTH = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +48,26 @@ class Layer:
         return np.clip(np.rint(mixed), 0, data_range(ground.dtype)).astype(ground.dtype)
 
 
-def estimate_layer(seen: NDArray[Any], clean: NDArray[Any], mask: Mask) -> Layer:
+def estimate_layer(
+    seen: NDArray[Any], clean: NDArray[Any], mask: Mask, copies: Sequence[Move] = ()
+) -> Layer:
     """The layer that turns `clean` into `seen`, both (H, W, 3), under `mask` (H, W).
 
     Drawn with one colour C and one opacity a, `seen` is (1 - a) * clean + a * C: a straight line
     over ground that varies, whose slope and intercept give both. On even ground black and white
     are tried. Where neither explains what is seen, it hides the photo, each pixel with a colour
-    of its own.
+    of its own. A mark that is repeated all over the photo, with `copies` for moves onto itself, is
+    told by all of them together, and each is as their mean: what makes them different are errors
+    of `clean`.
     """
     top = data_range(seen.dtype)
     here = mask > 0
     if not here.any():
         return Layer(np.zeros(mask.shape, np.float32), np.zeros(seen.shape, np.float32), 0.0)
+    if copies:
+        repeated = _repeated(seen, clean, mask, copies)
+        if repeated is not None:
+            return repeated
     # The middle of the strokes: at their edges the opacity fades.
     core = cv2.erode(mask, np.ones((3, 3), np.uint8)) > 0
     core = core if core.sum() >= 16 else here
@@ -68,6 +83,61 @@ def estimate_layer(seen: NDArray[Any], clean: NDArray[Any], mask: Mask) -> Layer
     alpha = np.where(here, np.clip(alpha, 0, 1), 0).astype(np.float32)
     filled = np.broadcast_to(colour * (top / 255), seen.shape).astype(np.float32)
     return Layer(alpha, filled, opacity)
+
+
+def still_shows(before: NDArray[Any], after: NDArray[Any], mask: Mask) -> float:
+    """Share of what was taken off a photo under a mask that still shows there, about 0..1.
+
+    before, after: (H, W, 3|4). What was taken off is the difference; how much of it `after` has is
+    told by least squares, both without what changes slowly (the ground does not follow strokes).
+    """
+    one, other = (
+        cv2.cvtColor(np.ascontiguousarray(each[:, :, :3], np.float32), cv2.COLOR_RGB2GRAY)
+        for each in (before, after)
+    )
+    here = mask > 0
+    taken, left = (
+        (each - cv2.GaussianBlur(each, (0, 0), _SMOOTH))[here] for each in (one - other, other)
+    )
+    energy = float(np.square(taken).sum())
+    if not energy:  # nothing was taken off
+        return 1.0
+    ratio = float((taken * left).sum()) / energy
+    return ratio / (1 + ratio) if ratio > 0 else 0.0
+
+
+def copies_of(seen: NDArray[Any], clean: NDArray[Any], mask: Mask) -> list[Move]:
+    """Moves that bring the copies of what was taken off under a mask onto each other; none where
+    it is not repeated all over the photo."""
+    return repeats(_likely(seen, clean, mask)) if mask.any() else []
+
+
+def _likely(seen: NDArray[Any], clean: NDArray[Any], mask: Mask) -> Values:
+    """(H, W) 0..1: how likely there is all of a layer, by how much was taken off. A mask may be
+    bars, which are alike however they are moved along themselves."""
+    taken = np.abs(_levels(seen) - _levels(clean)).mean(axis=2)
+    most = float(np.quantile(taken[mask > 0], 1 - _MOST))
+    likely = np.where(mask > 0, np.clip(taken / max(most, 1e-3), 0, 1), 0)
+    return np.asarray(likely, np.float32)
+
+
+def _levels(pixels: NDArray[Any]) -> Values:
+    """0..1."""
+    return np.asarray(pixels.astype(np.float32) / np.float32(data_range(pixels.dtype)))
+
+
+def _repeated(
+    seen: NDArray[Any], clean: NDArray[Any], mask: Mask, moves: Sequence[Move]
+) -> Layer | None:
+    """The layer of a mark that is all over the photo; None where it hides what is under it."""
+    veil = fit_veil(_levels(seen), _levels(clean), _likely(seen, clean, mask), mask, moves)
+    if not veil.explains:
+        return None
+    here = (mask > 0).astype(np.float32)
+    share, there = (plane + sum_of_copies(plane, moves) for plane in (veil.share, here))
+    alpha = here * np.float32(veil.opacity) * share / np.maximum(there, 1)
+    colour = np.broadcast_to(veil.colour * np.float32(data_range(seen.dtype)), seen.shape)
+    return Layer(np.asarray(alpha, np.float32), colour.astype(np.float32), veil.opacity)
 
 
 def _fit(over: Values, under: Values) -> tuple[float, Values]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from imgflow.imaging.folding import Move, sum_of_copies
 
 Values = NDArray[np.float32]
 
@@ -19,8 +22,12 @@ _BELIEF = 0.03
 _OFF = 0.06
 # Likelihoods (0..1) that mean no overlay and all of it; the deviation of what is between.
 _NONE, _ALL, _UNSURE = 0.15, 0.8, 0.3
+# Variance of what one copy of a repeated mark says of another's share, besides its own noise; and
+# of what all of them say: they do not lie on each other to a part of a pixel.
+_COPY, _TOGETHER = 0.05, 0.12**2
 # Most opacity of a translucent overlay, most levels off where it explains what is seen, and how
-# much of the ground's own changes must then be seen through it (a correlation).
+# much of the ground's own changes must then be seen through it (a correlation). Marks all over a
+# photo are made to let it through, and their copies tell them well.
 _TRANSLUCENT, _EXPLAINED, _THROUGH = 0.7, 0.05, 0.35
 # From this share of the overlay on a pixel is one of a stroke's middle.
 _CORE = 0.75
@@ -38,7 +45,7 @@ class Veil:
     colour: (3,) float32 0..1. opacity: 0..1. share: (H, W) float32 0..1, how much of it is at a
     pixel, as far as the pixel itself tells; 0 outside the mask. off: levels, 0..1, by which the
     middles of its strokes are seen otherwise than that explains. through: correlation, -1..1, of
-    what is seen in those middles with a fill of them.
+    what is seen in those middles with a fill of them. repeated: whether it is all over the photo.
     """
 
     colour: Values
@@ -46,21 +53,32 @@ class Veil:
     share: Values
     off: float
     through: float
+    repeated: bool = False
 
     @property
     def explains(self) -> bool:
         """Whether one colour and one opacity, that lets the photo through, are what is seen."""
-        return self.opacity <= _TRANSLUCENT and self.off <= _EXPLAINED and self.through >= _THROUGH
+        return self.repeated or (
+            self.opacity <= _TRANSLUCENT and self.off <= _EXPLAINED and self.through >= _THROUGH
+        )
 
 
-def fit_veil(photo: Values, filled: Values, likely: Values, mask: NDArray[np.uint8]) -> Veil:
+def fit_veil(
+    photo: Values,
+    filled: Values,
+    likely: Values,
+    mask: NDArray[np.uint8],
+    moves: Sequence[Move] = (),
+) -> Veil:
     """The overlay under a mask.
 
     photo: (H, W, 3) float32 0..1. filled: the same with a fill under `mask` (H, W; not 0 where
     the overlay is). likely: (H, W) float32 0..1, how likely a pixel belongs to it. An overlay of
     colour C and opacity a, of which a pixel has the share m, over a clean photo B, is seen as
     (1 - a m) B + a m C. The fill is near to B, and smoother: so least squares over the middles
-    of all strokes give a and C, those give each pixel's m, and that the middles, in turns.
+    of all strokes give a and C, those give each pixel's m, and that the middles, in turns. moves:
+    those of imaging.folding that bring the overlay's copies onto each other; what its copies show
+    then tells of a pixel's m as well.
     """
     share = np.zeros(mask.shape, np.float32)
     rows, columns = np.nonzero(mask)
@@ -81,10 +99,13 @@ def fit_veil(photo: Values, filled: Values, likely: Values, mask: NDArray[np.uin
         colour, opacity, off = _fit(
             seen[some][chosen], ground[some][chosen], own[some][chosen], trust[some][chosen]
         )
-        own = _shares(seen, ground, guess, colour, opacity, off)
+        told = _told(seen, ground, colour, opacity, off)
+        copies = _of_copies(told, mask, moves) if moves else None
+        own = _weighed([told, (guess, _UNSURE**2), *([copies] if copies else [])])
         core = own > _CORE
     share[rows, columns] = own
-    return Veil(colour, opacity, share, off, _correlation(seen[core], filled[rows, columns][core]))
+    through = _correlation(seen[core], filled[rows, columns][core])
+    return Veil(colour, opacity, share, off, through, bool(moves))
 
 
 def _fit(seen: Values, ground: Values, share: Values, trust: Values) -> tuple[Values, float, float]:
@@ -117,17 +138,36 @@ def _fit(seen: Values, ground: Values, share: Values, trust: Values) -> tuple[Va
     return colour.astype(np.float32), opacity, float(np.median(off))
 
 
-def _shares(
-    seen: Values, ground: Values, guess: Values, colour: Values, opacity: float, off: float
-) -> Values:
-    """How much of the overlay is at each pixel (N,), 0..1: what it shows, as far as the ground
-    lets that be told, and else the guess (both weighted by their variances)."""
+# What is known of shares (N,), and its variance (N,).
+_Known = tuple[Values, Any]
+
+
+def _told(seen: Values, ground: Values, colour: Values, opacity: float, off: float) -> _Known:
+    """How much of the overlay each pixel (N, 3) shows, not clamped, and the variance of that: the
+    more, the nearer the ground is to the overlay's colour."""
     reach = colour - ground
     length = np.square(reach).sum(axis=1)
     shown = ((seen - ground) * reach).sum(axis=1) / np.maximum(length * opacity, 1e-6)
     noise = (1.5 * off + 0.01) ** 2 / np.maximum(opacity**2 * length, 1e-6)
-    mean = (shown / noise + guess / _UNSURE**2) / (1 / noise + 1 / _UNSURE**2)
-    return _clipped(mean)
+    return shown, noise
+
+
+def _of_copies(own: _Known, mask: NDArray[np.uint8], moves: Sequence[Move]) -> _Known:
+    """What the copies of each pixel under the mask say together."""
+    rows, columns = np.nonzero(mask)
+    shown, noise = own
+    says, weighs = np.zeros((2, *mask.shape), np.float32)
+    weighs[rows, columns] = 1 / (noise + _COPY)
+    says[rows, columns] = np.clip(shown, -0.5, 1.5) * weighs[rows, columns]
+    together, weight = (sum_of_copies(plane, moves)[rows, columns] for plane in (says, weighs))
+    weight = np.maximum(weight, 1e-6)
+    return together / weight, 1 / weight + _TOGETHER
+
+
+def _weighed(known: Sequence[_Known]) -> Values:
+    """(N,) 0..1: the mean of all that is known, each by its variance."""
+    total = sum(values / variance for values, variance in known)
+    return _clipped(np.asarray(total) / sum(1 / variance for _, variance in known))
 
 
 def _correlation(one: Values, other: Values) -> float:

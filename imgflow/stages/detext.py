@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec, TextDetector
 from imgflow.imaging.colour import flatten
+from imgflow.imaging.layers import still_shows
 from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
 from imgflow.lineage.record import GateResult, Operation, Reason, TextRegion, Verdict
 from imgflow.policy.manifest import RemoveText
@@ -33,8 +34,9 @@ from imgflow.stages.text import Selection, detect_text, readers, residual_text, 
 
 # Where text still shows after the first pass, the second looks this much farther around it.
 _FARTHER = 2.0
-# Share of the strokes from which on text that nobody can read counts as left.
-_LEFT = 0.5
+# Share of its strokes that are seen again, and of it that still shows under them, from which on
+# text that nobody can read counts as left: an eraser sees more than people do.
+_LEFT, _SHOWS = 0.5, 0.5
 # Pixels by which the second pass masks more around the strokes.
 _WIDER = 2
 
@@ -62,11 +64,11 @@ def detext(picture: Picture, job: Job) -> Outcome:
     unwanted = [each.region for each in selection.unwanted]
     height, width = picture.pixels.shape[:2]
     removal = _remove(picture, text_area(unwanted, height, width), job)
-    residual = _residual(removal, unwanted, detector, job)
+    residual = _residual(picture.pixels, removal, unwanted, detector, job)
     twice = bool(residual)
     if twice:
         removal = _fill_residual(removal, residual, job)
-        residual = _residual(removal, unwanted, detector, job)
+        residual = _residual(picture.pixels, removal, unwanted, detector, job)
     measures["mask_confidence"] = round(removal.confidence, 4)
     # A copy of a mark may have been seen where there is none: what is still there OCR reads.
     marked = any(_is_marked(each, removal.mask) for each in unwanted)
@@ -155,10 +157,14 @@ def _fill(job: Job) -> Fill:
 
 
 def _residual(
-    removal: _Removal, unwanted: Sequence[TextRegion], detector: TextDetector, job: Job
+    before: NDArray[Any],
+    removal: _Removal,
+    unwanted: Sequence[TextRegion],
+    detector: TextDetector,
+    job: Job,
 ) -> list[TextRegion]:
     """Text that still shows: to OCR, or, where OCR could not read it before and so cannot miss it
-    now, to the eraser, which sees most of the strokes again."""
+    now, to the eraser, which sees most of the strokes again, or others."""
     seen = flatten(removal.pixels, (255, 255, 255))
     left = residual_text(seen, unwanted, detector, job.policy.detext)
     eraser = job.engines.eraser(job.policy.detext.eraser)
@@ -166,8 +172,10 @@ def _residual(
         if region.text:
             continue
         area = text_area([region], *removal.mask.shape)
-        again = strokes_of(removal.pixels, area, eraser).mask
-        if np.count_nonzero(again) > _LEFT * np.count_nonzero(removal.mask & area):
+        again, known = strokes_of(removal.pixels, area, eraser).mask, removal.mask & area
+        most = _LEFT * np.count_nonzero(known)
+        shows = still_shows(before, removal.pixels, known) > _SHOWS
+        if np.count_nonzero(again if shows else again & ~known) > most:
             left.append(region)
     return left
 
@@ -270,7 +278,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
 
 
 STAGE = Stage(
-    code_version="7",
+    code_version="8",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

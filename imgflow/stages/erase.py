@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from imgflow.engines.spec import Eraser, Found
 from imgflow.imaging.colour import flatten, plain_background
 from imgflow.imaging.encode import decode_mask, encode_mask
-from imgflow.imaging.layers import estimate_layer
+from imgflow.imaging.folding import Move
+from imgflow.imaging.layers import copies_of, estimate_layer
 from imgflow.imaging.masks import Box, Mask, dilate, grown_polygon, hole_boxes
 from imgflow.lineage.record import TextRegion
 from imgflow.stages.fill import nearest_known
@@ -101,19 +103,18 @@ def restore(
     eraser: Eraser,
     *,
     opaque_text: bool = False,
-    quick: bool = False,
+    copies: Sequence[Move] | None = None,
 ) -> NDArray[Any]:
     """A copy of (H, W, 3|4) pixels with what is under `mask` restored; all else is bit-exact.
 
-    opaque_text: what shows of the photo through the strokes is not believed. quick: with one look
-    at the strokes. Alpha under strokes
-    becomes that of its nearest neighbour. Raises ValueError for an engine that returns another
-    shape or dtype.
+    opaque_text: what shows of the photo through the strokes is not believed. copies: as an
+    eraser wants them. Alpha under strokes becomes that of its nearest neighbour. Raises ValueError
+    for an engine that returns another shape or dtype.
     """
     result = pixels.copy()
     for window in _windows(mask):
         crop, strokes = opaque(pixels[window]), mask[window]
-        clean = eraser.restore(crop, strokes, opaque=opaque_text, quick=quick)
+        clean = eraser.restore(crop, strokes, opaque=opaque_text, copies=copies)
         if clean.shape != crop.shape or clean.dtype != crop.dtype:
             raise ValueError(
                 f"the eraser '{eraser.spec.name}' returned {clean.dtype} {clean.shape} "
@@ -149,7 +150,7 @@ def opaque(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.where(solid, pixels[:, :, :3], shown)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Restoring:
     """An erasure, as the probe repeats it: what was taken off is laid over other ground, and
     taken off there. before, after: (H, W, 3|4). mask: its strokes. opaque_text: as in restore."""
@@ -167,10 +168,15 @@ class Restoring:
     def lay(self, truth: NDArray[Any], box: Box) -> NDArray[Any]:
         seen, clean = self.before[box.slices][:, :, :3], self.after[box.slices][:, :, :3]
         damaged = truth.copy()
-        layer = estimate_layer(seen, clean, self.mask[box.slices])
+        layer = estimate_layer(seen, clean, self.mask[box.slices], self._copies)
         damaged[:, :, :3] = layer.over(truth[:, :, :3])
         return damaged
 
     def mend(self, damaged: NDArray[Any], hole: Mask) -> NDArray[Any]:
-        # The mask is given: how sure each pixel of it is says little more.
-        return restore(damaged, hole, self.eraser, opaque_text=self.opaque_text, quick=True)
+        return restore(
+            damaged, hole, self.eraser, opaque_text=self.opaque_text, copies=self._copies
+        )
+
+    @cached_property
+    def _copies(self) -> list[Move]:
+        return copies_of(self.before[:, :, :3], self.after[:, :, :3], self.mask)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.imaging.colour import data_range, flatten
+from imgflow.imaging.folding import Move, repeats
 from imgflow.imaging.masks import Box, Mask, hole_boxes, mask_box
 from imgflow.imaging.metrics import haarpsi, psnr, ssim
 
@@ -42,6 +43,10 @@ _OVERLAP = 0.1
 _AS_ROUGH = 0.5
 # Metrics see this many pixels around the hole.
 _SURROUNDINGS = 8
+# A mark that is repeated all over is probed as a whole, moved in between itself, where at least
+# this share of it then lies on clean ground: each copy tells of the others. Steps of the moves that
+# are tried, in shares of the way to the nearest copy; pixels of the picture that is looked at.
+_BETWEEN, _STEPS, _GLANCE = 0.4, 4, 256
 
 
 class Repair(Protocol):
@@ -87,37 +92,8 @@ def displaced_probe(repaired: NDArray[Any], mask: Mask, avoid: Mask, repair: Rep
         # What is under transparency is no truth.
         clear = repaired[:, :, 3] < data_range(repaired.dtype)
         unclean = unclean | np.where(clear, 255, 0).astype(np.uint8)
-    results = []
-    tried = missed = 0
-    for piece in _pieces(mask)[:_MAX_PROBES]:
-        area = int(np.count_nonzero(mask[piece.slices]))
-        tried += area
-        found = _placed(repaired, mask, unclean, piece)
-        if found is None:
-            missed += area
-            continue
-        box, shift = found
-        place = box.moved(*shift)
-        window = place.padded(repair.context, *mask.shape)
-        truth = np.ascontiguousarray(repaired[window.slices])
-        hole = np.zeros(truth.shape[:2], np.uint8)
-        inner = place.moved(-window.top, -window.left).slices
-        hole[inner] = mask[box.slices] & ~unclean[place.slices]
-        damaged = truth.copy()
-        laid = repair.lay(truth[inner], box)
-        damaged[inner] = np.where(hole[inner][:, :, None] > 0, laid, truth[inner])
-        results.append(
-            (
-                *_compare(truth, repair.mend(damaged, hole), hole),
-                psnr(
-                    truth[:, :, :3],
-                    damaged[:, :, :3],
-                    data_range=data_range(truth.dtype),
-                    mask=hole,
-                ),
-            )
-        )
-    unprobed = round(np.count_nonzero(mask) * missed / max(tried, 1))
+    places, unprobed = _places(repaired, mask, unclean)
+    results = [_probed(repaired, mask, unclean, repair, *place) for place in places]
     if not results:
         return ProbeResult(None, None, None, None, probes=0, unprobed=unprobed)
     decibels, similarities, haar, damages = zip(*results, strict=True)
@@ -130,6 +106,76 @@ def displaced_probe(repaired: NDArray[Any], mask: Mask, avoid: Mask, repair: Rep
         probes=len(results),
         unprobed=unprobed,
     )
+
+
+def _places(
+    repaired: NDArray[Any], mask: Mask, unclean: Mask
+) -> tuple[list[tuple[Box, Move]], int]:
+    """Boxes that hold some of the mask, each with its move to clean ground, and how many pixels of
+    the mask they do not speak for."""
+    together = _between(mask, unclean)
+    if together is not None:
+        return [together], 0
+    found = []
+    tried = missed = 0
+    for piece in _pieces(mask)[:_MAX_PROBES]:
+        area = int(np.count_nonzero(mask[piece.slices]))
+        tried += area
+        place = _placed(repaired, mask, unclean, piece)
+        if place is None:
+            missed += area
+        else:
+            found.append(place)
+    return found, round(np.count_nonzero(mask) * missed / max(tried, 1))
+
+
+def _between(mask: Mask, unclean: Mask) -> tuple[Box, Move] | None:
+    """What stays in the photo of a mark that is repeated all over it, when it is moved to where
+    most of it lies on clean ground, and that move; None where too little of it does."""
+    moves = repeats((mask > 0).astype(np.float32))
+    if not moves:
+        return None
+    # Every so manieth pixel is enough to see where it fits.
+    skip = max(min(mask.shape) // _GLANCE, 1)
+    hole, clean = mask[::skip, ::skip] > 0, unclean[::skip, ::skip] == 0
+    reach = round(min(math.hypot(*move) for move in moves) / skip)
+    step = max(reach // _STEPS, 1)
+    steps = range(-reach, reach + 1, step)
+    shifts = [(down, right) for down in steps for right in steps]
+    fits = []
+    for shift in shifts:
+        stays = _staying(hole.shape, shift)
+        there = clean[stays.moved(*shift).slices]
+        fits.append(int(np.count_nonzero(hole[stays.slices] & there)))
+    if max(fits) < _BETWEEN * np.count_nonzero(hole):
+        return None
+    down, right = shifts[fits.index(max(fits))]
+    move = down * skip, right * skip
+    return _staying(mask.shape, move), move
+
+
+def _staying(shape: tuple[int, ...], move: Move) -> Box:
+    """What of a plane of that shape is still on it when moved."""
+    (height, width), (down, right) = shape, move
+    return Box(max(-down, 0), max(-right, 0), height - max(down, 0), width - max(right, 0))
+
+
+def _probed(
+    repaired: NDArray[Any], mask: Mask, unclean: Mask, repair: Repair, box: Box, move: Move
+) -> tuple[float, float, float, float]:
+    """PSNR, SSIM and HaarPSI of one probe, and PSNR of what was repaired there."""
+    place = box.moved(*move)
+    window = place.padded(repair.context, *mask.shape)
+    truth = np.ascontiguousarray(repaired[window.slices])
+    hole = np.zeros(truth.shape[:2], np.uint8)
+    inner = place.moved(-window.top, -window.left).slices
+    hole[inner] = mask[box.slices] & ~unclean[place.slices]
+    damaged = truth.copy()
+    laid = repair.lay(truth[inner], box)
+    damaged[inner] = np.where(hole[inner][:, :, None] > 0, laid, truth[inner])
+    span = data_range(truth.dtype)
+    before = psnr(truth[:, :, :3], damaged[:, :, :3], data_range=span, mask=hole)
+    return *_compare(truth, repair.mend(damaged, hole), hole), before
 
 
 def _pooled(decibels: Sequence[float]) -> float:

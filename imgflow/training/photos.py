@@ -22,6 +22,9 @@ _TEXTURES = ("brick", "grass", "gravel", "hubble_deep_field", "immunohistochemis
     "retina")  # fmt: skip
 # How often a part of another photo is in front of one.
 _IN_FRONT = 0.2
+# How often a photo is seen from so far that it does not fill the frame: small photos of grass,
+# leaves and fur are rougher than any part of a large one.
+_FAR = 0.25
 
 
 def load_photos(folder: Path) -> dict[str, Photo]:
@@ -80,12 +83,7 @@ def _in_front(photo: Photo, front: Photo, chance: Random) -> Photo:
 
 
 def _seen(photo: Photo, height: int, width: int, chance: Random) -> Photo:
-    largest = min(photo.shape[0] / height, photo.shape[1] / width)
-    factor = largest if largest < 1 else chance.uniform(1, largest) ** chance.choice((0.5, 1.0))
-    rows, columns = round(height * factor), round(width * factor)
-    top = chance.randint(0, photo.shape[0] - min(rows, photo.shape[0]))
-    left = chance.randint(0, photo.shape[1] - min(columns, photo.shape[1]))
-    part = photo[top : top + rows, left : left + columns]
+    part = _cut(photo, height, width, chance)
     if chance.random() < 0.3:
         part = _tilted(part, chance)
     found: NDArray[Any] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
@@ -107,6 +105,23 @@ def _seen(photo: Photo, height: int, width: int, chance: Random) -> Photo:
         noise = np.random.default_rng(chance.getrandbits(32)).normal(size=values.shape)
         values = values + chance.uniform(0.005, 0.03) * noise.astype(np.float32)
     return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
+
+
+def _cut(photo: Photo, height: int, width: int, chance: Random) -> Photo:
+    """A random part with the proportions of (height, width), no smaller where the photo allows."""
+    largest = min(photo.shape[0] / height, photo.shape[1] / width)
+    if chance.random() < _FAR:
+        nearest, largest = min(max(largest, 1), 2 * largest), 2 * largest
+        photo = np.pad(photo, ((0, photo.shape[0]), (0, photo.shape[1]), (0, 0)), "symmetric")
+        factor = chance.uniform(nearest, largest)
+    elif largest < 1:
+        factor = largest
+    else:
+        factor = chance.uniform(1, largest) ** chance.choice((0.5, 1.0))
+    rows, columns = round(height * factor), round(width * factor)
+    top = chance.randint(0, photo.shape[0] - min(rows, photo.shape[0]))
+    left = chance.randint(0, photo.shape[1] - min(columns, photo.shape[1]))
+    return photo[top : top + rows, left : left + columns]
 
 
 def _tilted(photo: NDArray[Any], chance: Random) -> NDArray[Any]:

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from imgflow.engines import eraser as module
-from imgflow.engines.eraser import FINDER_RECEPTIVE, RESTORER_RECEPTIVE, NeuralEraser, Planes
+from imgflow.engines.eraser import (
+    FINDER_RECEPTIVE,
+    RESTORER_RECEPTIVE,
+    NeuralEraser,
+    Planes,
+    _Letters,
+)
 from imgflow.engines.networks.eraser import STRIDE, Eraser
 from imgflow.errors import EngineUnavailable
 
@@ -81,7 +87,7 @@ def test_without_a_region_nothing_is_found(weights: Path) -> None:
 def answering(kinds: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, weights: Path) -> Any:
     """An engine whose finder gives these chances (H, W, 2) of overlaid and of product text."""
     engine = NeuralEraser(weights=weights)
-    monkeypatch.setattr(NeuralEraser, "_letters", lambda *_: kinds)
+    monkeypatch.setattr(NeuralEraser, "_letters", lambda *_: _Letters(kinds))
     return engine
 
 
@@ -198,7 +204,7 @@ def test_small_photos_are_looked_at_closer(
         return planes
 
     monkeypatch.setattr(engine, "_run", run)
-    kinds = engine._letters(noise(*size))
+    kinds = engine._letters(noise(*size)).planes
     assert shapes == seen
     assert kinds.shape == (*size, 2)
 

@@ -102,3 +102,25 @@ def test_on_even_ground_nothing_can_be_seen_through(strokes: NDArray[np.uint8]) 
     veil = fit_veil(seen, filled, strokes.astype(np.float32) / 255, strokes)
     assert abs(veil.through) < 0.35
     assert not veil.explains
+
+
+def test_copies_of_a_mark_tell_each_other_s_shares() -> None:
+    """On ground so rough that a fill says little of it."""
+    noise = np.random.default_rng(4).normal(size=(320, 400, 3))
+    rough = np.clip(0.45 + 0.6 * cv2.GaussianBlur(noise, (0, 0), 1.5), 0, 1).astype(np.float32)
+    strokes = np.zeros(rough.shape[:2], np.uint8)
+    moves = [(0, 110), (0, -110), (45, 55), (45, -55), (-45, 55), (-45, -55), (90, 0), (-90, 0)]
+    for row in range(7):
+        for column in range(-1, 4):
+            at = (8 + 110 * column + 55 * (row % 2), 28 + 45 * row)
+            cv2.putText(strokes, "SAMPLE", at, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2, cv2.LINE_AA)
+    mask = dilate(strokes, 2)
+    share = strokes.astype(np.float32) / 255
+    seen = rough + 0.4 * share[:, :, None] * (1 - rough)
+    filled = cv2.inpaint(np.rint(255 * seen).astype(np.uint8), mask, 3, cv2.INPAINT_TELEA)
+    filled = filled.astype(np.float32) / 255
+    likely = cv2.GaussianBlur(0.8 * mask.astype(np.float32) / 255, (0, 0), 1.5)
+    one, many = (fit_veil(seen, filled, likely, mask, known) for known in ((), moves))
+    errors = [float(np.abs(veil.share - share)[mask > 0].mean()) for veil in (one, many)]
+    assert errors[1] < 0.6 * errors[0]
+    assert many.explains

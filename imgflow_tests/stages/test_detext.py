@@ -135,7 +135,7 @@ def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
 ) -> None:
     class Idle(FakeEraser):
         def restore(
-            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, copies: object = None
         ) -> Pixels:
             return pixels.copy()
 

@@ -24,7 +24,7 @@ class Painter(FakeEraser):
     """Repaints all that it is shown."""
 
     def restore(
-        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, copies: object = None
     ) -> Pixels:
         return np.full_like(pixels, 7)
 
@@ -118,7 +118,7 @@ def test_what_lies_under_transparency_is_never_seen(stamped: Stamped) -> None:
             return super().find(pixels, region)
 
         def restore(
-            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, copies: object = None
         ) -> Pixels:
             seen.append(pixels)
             return super().restore(pixels, mask)
@@ -142,7 +142,7 @@ def test_sixteen_bits_on_plain_ground() -> None:
 def test_an_engine_that_returns_something_else_is_refused(stamped: Stamped) -> None:
     class Wrong(FakeEraser):
         def restore(
-            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, copies: object = None
         ) -> Pixels:
             return pixels[:, :, 0]
 
@@ -199,13 +199,14 @@ def test_a_probe_asks_for_one_look_and_a_repair_for_the_best(stamped: Stamped) -
 
     class Asked(FakeEraser):
         def restore(
-            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+            self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, copies: object = None
         ) -> Pixels:
-            asked.append((opaque, quick))
+            asked.append((opaque, copies))
             return pixels
 
     mask = np.where(stamped.changed, np.uint8(255), np.uint8(0))
     restore(stamped.pixels, mask, Asked())
     again = Restoring(stamped.pixels, stamped.pixels, mask, Asked(), opaque_text=True)
     again.mend(stamped.pixels, mask)
-    assert asked == [(False, False), (True, True)]
+    # A stamp has no copies, and that is known.
+    assert asked == [(False, None), (True, [])]

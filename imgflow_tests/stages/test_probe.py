@@ -146,10 +146,31 @@ def test_a_mark_all_over_the_photo_is_probed_between_its_lines() -> None:
             pixels = stamp(pixels, "SAMPLE", at=(5 + 80 * column, 5 + 42 * row), size=16).pixels
     mask = np.where((pixels != stamped.clean).any(axis=2), 255, 0).astype(np.uint8)
     mask = dilate(mask, 3)
-    filling = Filling(pixels, mask, Fill(Engines().filler("telea"), 32, 2))
-    result = displaced_probe(pixels, mask, mask, filling)
-    assert result.probes
+    shown = []
+
+    def work(crop: Pixels, hole: Pixels) -> Pixels:
+        shown.append(hole)
+        return crop
+
+    fill = Fill(FakeFiller("showing", work), 32, 2)
+    result = displaced_probe(pixels, mask, mask, Filling(pixels, mask, fill))
+    assert result.probes == 1  # of all copies together: one tells of the others
     assert result.unprobed == 0
+    area = sum(np.count_nonzero(hole) for hole in shown)
+    assert 0.4 * np.count_nonzero(mask) <= area <= np.count_nonzero(mask)
+
+
+def test_a_mark_that_leaves_no_room_is_probed_in_pieces() -> None:
+    stamped = stamp(photo("coffee", 320), "SAMPLE", at=(10, 10), size=16)
+    pixels = stamped.pixels
+    for row in range(5):
+        for column in range(4):
+            pixels = stamp(pixels, "SAMPLE", at=(5 + 80 * column, 5 + 42 * row), size=16).pixels
+    mask = dilate(np.where((pixels != stamped.clean).any(axis=2), 255, 0).astype(np.uint8), 3)
+    avoid = np.full_like(mask, 255)
+    avoid[: mask.shape[0] // 3] = 0
+    filling = Filling(pixels, mask, Fill(Engines().filler("telea"), 32, 2))
+    assert displaced_probe(pixels, mask, avoid, filling).probes != 1
 
 
 def test_a_thick_hole_is_not_probed_in_parts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec, Eraser, Found, TextMap
 from imgflow.imaging.colour import data_range
+from imgflow.imaging.folding import Move
 
 BAD = {
     "a fill that paints grey": {"fill": "grey"},
@@ -64,9 +66,9 @@ class WeakEraser:
         mask: NDArray[np.uint8],
         *,
         opaque: bool = False,
-        quick: bool = False,
+        copies: Sequence[Move] | None = None,
     ) -> NDArray[np.generic]:
         before = pixels.astype(np.float64)
-        made = self._good.restore(pixels, mask, opaque=opaque, quick=quick)
+        made = self._good.restore(pixels, mask, opaque=opaque, copies=copies)
         clean = made.astype(np.float64)
         return np.rint(before + self._SHARE * (clean - before)).astype(pixels.dtype)
