@@ -86,7 +86,7 @@ class RepairGates(Settings):
         1.8, ge=0, description="most that the mask's rim may show; 1: not at all"
     )
     gain: float | None = Field(
-        3.0,
+        2.0,
         ge=0,
         le=60,
         description="least PSNR that a repair wins, as its probes tell, dB; null: any",

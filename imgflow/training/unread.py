@@ -22,7 +22,7 @@ from imgflow.training.perceptron import NETWORKS, Examples, above, learned, save
 _OVERLAY, _NONE = 0.6, 0.1
 # Share of photos, of those kept back, in which something else may be called an overlay: where
 # none is known, and where some are.
-_ALONE, _BESIDE = 0.004, 0.03
+_ALONE, _BESIDE = 0.002, 0.015
 
 
 @dataclass(frozen=True, slots=True)
