@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgflow.imaging.colour import data_range
 from imgflow.imaging.folding import Move, repeats, sum_of_copies
-from imgflow.imaging.masks import Mask
+from imgflow.imaging.masks import Mask, mask_box
 from imgflow.imaging.veil import fit_veil
 
 Values = NDArray[np.float32]
@@ -91,11 +91,15 @@ def still_shows(before: NDArray[Any], after: NDArray[Any], mask: Mask) -> float:
     before, after: (H, W, 3|4). What was taken off is the difference; how much of it `after` has is
     told by least squares, both without what changes slowly (the ground does not follow strokes).
     """
+    box = mask_box(mask)
+    if box is None:
+        return 0.0
+    around = box.padded(round(3 * _SMOOTH), *mask.shape).slices
     one, other = (
-        cv2.cvtColor(np.ascontiguousarray(each[:, :, :3], np.float32), cv2.COLOR_RGB2GRAY)
+        cv2.cvtColor(np.ascontiguousarray(each[around][:, :, :3], np.float32), cv2.COLOR_RGB2GRAY)
         for each in (before, after)
     )
-    here = mask > 0
+    here = mask[around] > 0
     taken, left = (
         (each - cv2.GaussianBlur(each, (0, 0), _SMOOTH))[here] for each in (one - other, other)
     )

@@ -133,3 +133,4 @@ def test_how_much_still_shows_is_told(rough: NDArray[np.uint8], left: float) -> 
     mask = np.where(share > 0.02, np.uint8(255), np.uint8(0))
     assert still_shows(seen, after, mask) == pytest.approx(left, abs=0.12)
     assert still_shows(seen, seen, mask) == 1  # nothing was taken off
+    assert still_shows(seen, after, np.zeros_like(mask)) == 0  # nothing is asked for
