@@ -58,7 +58,7 @@ class BlackEraser:
         return Found(region, 1.0)
 
     def restore(
-        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, quick: bool = False
+        self, pixels: Pixels, mask: Pixels, *, opaque: bool = False, copies: object = None
     ) -> Pixels:
         return np.zeros_like(pixels)
 
