@@ -43,9 +43,10 @@ class Veil:
     """What lies over a photo.
 
     colour: (3,) float32 0..1. opacity: 0..1. share: (H, W) float32 0..1, how much of it is at a
-    pixel, as far as the pixel itself tells; 0 outside the mask. off: levels, 0..1, by which the
-    middles of its strokes are seen otherwise than that explains. through: correlation, -1..1, of
-    what is seen in those middles with a fill of them. repeated: whether it is all over the photo.
+    pixel, as far as the pixel itself and its copies tell; 0 outside the mask. off: levels, 0..1,
+    by which the middles of its strokes are seen otherwise than that explains. through: correlation,
+    -1..1, of what is seen in those middles with a fill of them. repeated: whether it is all over
+    the photo.
     """
 
     colour: Values

@@ -29,7 +29,7 @@ from imgflow.training.repairs import (
 from imgflow.training.scenes import VEILS, Drawn, byte_tensor, patch, roughly, scaled
 
 # Most scenes that are drawn until one veil explains what is seen.
-_TRIES = 6
+_TRIES = 12
 # Which planes of a sample hold levels of 0..255.
 _LEVELLED = (0, 1, 2, 3, 4, 6)
 # Share of its pixels from which on a text counts as found.

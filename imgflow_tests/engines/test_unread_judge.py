@@ -71,15 +71,15 @@ def scores(pixels: Pixels) -> list[float]:
     return [float(each) for each in logits]
 
 
-@pytest.mark.parametrize("name", ["rocket", "chelsea", "coffee"])
-def test_the_shipped_judge_knows_letters_from_what_a_photo_shows(name: str) -> None:
-    clean = photo(name, 480)
-    none = scores(clean)
-    assert all(score < load_weights().alone for score in none)
-    stamped = stamp(clean, "SAMPLE", at=(140, 120), size=60, colour=(250, 250, 250))
-    some = scores(stamped.pixels)
-    # OCR reads these letters; of those that it does not read the judge asks more than this.
-    assert max(some) > max([0.0, *none])
+@pytest.mark.parametrize("name", ["rocket", "chelsea", "coffee", "astronaut"])
+def test_the_shipped_judge_finds_no_letters_in_what_a_photo_shows(name: str) -> None:
+    assert all(score < load_weights().alone for score in scores(photo(name, 480)))
+
+
+@pytest.mark.parametrize("name", ["chelsea", "coffee", "astronaut"])
+def test_the_shipped_judge_knows_letters_over_a_photo(name: str) -> None:
+    stamped = stamp(photo(name, 480), "SAMPLE", at=(140, 120), size=60, colour=(250, 250, 250))
+    assert max(scores(stamped.pixels)) >= load_weights().alone
 
 
 def test_weights_for_other_measures_are_refused(tmp_path: Path) -> None:

@@ -138,14 +138,19 @@ def test_the_probe_avoids_what_is_not_clean() -> None:
     assert crops == [] or min(crops) == 90
 
 
-def test_a_mark_all_over_the_photo_is_probed_between_its_lines() -> None:
-    stamped = stamp(photo("coffee", 320), "SAMPLE", at=(10, 10), size=16)
-    pixels = stamped.pixels
+def tiled() -> tuple[Pixels, Pixels]:
+    """A photo with a mark all over it, and a mask of that."""
+    clean = photo("coffee", 320)
+    pixels = stamp(clean, "SAMPLE", at=(10, 10), size=16).pixels
     for row in range(5):
         for column in range(4):
             pixels = stamp(pixels, "SAMPLE", at=(5 + 80 * column, 5 + 42 * row), size=16).pixels
-    mask = np.where((pixels != stamped.clean).any(axis=2), 255, 0).astype(np.uint8)
-    mask = dilate(mask, 3)
+    mask = np.where((pixels != clean).any(axis=2), 255, 0).astype(np.uint8)
+    return pixels, dilate(mask, 3)
+
+
+def test_a_mark_all_over_the_photo_is_probed_between_its_lines() -> None:
+    pixels, mask = tiled()
     shown = []
 
     def work(crop: Pixels, hole: Pixels) -> Pixels:
@@ -161,12 +166,7 @@ def test_a_mark_all_over_the_photo_is_probed_between_its_lines() -> None:
 
 
 def test_a_mark_that_leaves_no_room_is_probed_in_pieces() -> None:
-    stamped = stamp(photo("coffee", 320), "SAMPLE", at=(10, 10), size=16)
-    pixels = stamped.pixels
-    for row in range(5):
-        for column in range(4):
-            pixels = stamp(pixels, "SAMPLE", at=(5 + 80 * column, 5 + 42 * row), size=16).pixels
-    mask = dilate(np.where((pixels != stamped.clean).any(axis=2), 255, 0).astype(np.uint8), 3)
+    pixels, mask = tiled()
     avoid = np.full_like(mask, 255)
     avoid[: mask.shape[0] // 3] = 0
     filling = Filling(pixels, mask, Fill(Engines().filler("telea"), 32, 2))

@@ -23,7 +23,6 @@ def samples(fonts: Fonts) -> Scenes:
 
 
 def test_samples_are_what_the_network_sees_and_the_truth(samples: Scenes) -> None:
-    through = 0
     for number in range(8):
         photo, filled, colour, opacity, share, mask, truth = samples[number]
         assert mask.shape[1:] == (1, PATCH, PATCH)
@@ -35,9 +34,8 @@ def test_samples_are_what_the_network_sees_and_the_truth(samples: Scenes) -> Non
             assert picture.dtype == torch.uint8
         assert torch.equal(photo * (1 - mask), filled * (1 - mask)), "filled under the mask alone"
         assert not share[mask == 0].any()
-        through += int(opacity.max() < 0.8 * 255)
-    # Some of the photo shows through, but where no veil was found to explain what is seen.
-    assert through >= 6
+        # Some of the photo shows through.
+        assert opacity.max() < 0.8 * 255
 
 
 def test_an_eraser_may_say_where_text_is(fonts: Fonts) -> None:
