@@ -167,15 +167,18 @@ def _residual(
     now, to the eraser, which sees most of the strokes again, or others."""
     seen = flatten(removal.pixels, (255, 255, 255))
     left = residual_text(seen, unwanted, detector, job.policy.detext)
+    unread = [region for region in unwanted if not region.text]
+    if not unread:
+        return left
+    height, width = removal.mask.shape
     eraser = job.engines.eraser(job.policy.detext.eraser)
-    for region in unwanted:
-        if region.text:
-            continue
-        area = text_area([region], *removal.mask.shape)
-        again, known = strokes_of(removal.pixels, area, eraser).mask, removal.mask & area
+    again = strokes_of(removal.pixels, text_area(unread, height, width), eraser).mask
+    for region in unread:
+        area = text_area([region], height, width)
+        here, known = again & area, removal.mask & area
         most = _LEFT * np.count_nonzero(known)
         shows = still_shows(before, removal.pixels, known) > _SHOWS
-        if np.count_nonzero(again if shows else again & ~known) > most:
+        if np.count_nonzero(here if shows else here & ~known) > most:
             left.append(region)
     return left
 
@@ -239,7 +242,8 @@ def _for_a_person(selection: Selection, measures: dict[str, float]) -> Outcome:
         )
     else:
         unsure = ", ".join(
-            f"'{region.text}' ({'; '.join(region.reasons)})" for region in selection.uncertain
+            f"{_quoted([region.text])} ({'; '.join(region.reasons)})"
+            for region in selection.uncertain
         )
         reason = Reason(
             code="text_uncertain",
@@ -278,7 +282,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
 
 
 STAGE = Stage(
-    code_version="8",
+    code_version="9",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

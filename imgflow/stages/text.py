@@ -329,7 +329,7 @@ def is_text(region: TextRegion, shape: tuple[int, ...], settings: DetextSettings
     if area > _MAX_AREA * shape[0] * shape[1]:
         return False
     if not region.text:  # not by its wording, but by its letters' look
-        return region.kind == "overlay"
+        return region.kind != "product"
     characters = sum(character.isalnum() for character in region.text)
     return region.confidence >= settings.min_confidence and characters >= _MIN_CHARACTERS
 

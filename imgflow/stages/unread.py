@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.spec import TextDetector, TextMap
 from imgflow.engines.unread import beside, candidates, load_weights, look_at_strokes
+from imgflow.imaging.folding import repeats
 from imgflow.imaging.lettergroups import LetterGroup, grouped, without
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import polygon_mask
@@ -40,6 +41,7 @@ _REACH, _BAND, _BELOW = 2.0, 0.8, 1.1
 _SIZES = (0.4, 1.6)
 _REASON = "letters drawn over the photo"
 _UNSEEN, _GOES_ON = "OCR alone does not see it", "goes on with an overlay beside it"
+_ALONE = "no other text lies over the photo"
 
 
 def unread_overlays(
@@ -55,7 +57,8 @@ def unread_overlays(
     pixels: the photo, (H, W, 3) uint8, of any size; all else is in the map's pixels.
     known: (4, 2) polygons of x, y. marks: those of them that are overlays. What a region says is
     read off the map itself; it is empty where letters are too crooked for that, but beyond doubt,
-    or go on with a text that is known.
+    or go on with a text that is known. Letters that nobody can read, where no other text is known
+    to lie over the photo and they are not repeated, are of no kind: a person has to look.
     """
     left = without(letters.overlay, known)
     words = _words(left, detector)
@@ -154,7 +157,15 @@ def _lines(
             break
         found += new
         known += [group.box for _, group in new]
-    return [_region(each.box, "", each.sure, _chance(score)) for score, each in found]
+    if not found:
+        return []
+    alone = not marks and not repeats(letters.overlay.astype(np.float32) / np.float32(255))
+    regions = [_region(each.box, "", each.sure, _chance(score)) for score, each in found]
+    if not alone:
+        return regions
+    # Windows in a row stand as letters do: nothing bears out what nobody can read.
+    doubt = {"kind": None, "reasons": [_REASON, _ALONE]}
+    return [region.model_copy(update=doubt) for region in regions]
 
 
 def _apart(

@@ -24,7 +24,7 @@ _TEXTURES = ("brick", "grass", "gravel", "hubble_deep_field", "immunohistochemis
 _IN_FRONT = 0.2
 # How often a photo is seen from so far that it does not fill the frame: small photos of grass,
 # leaves and fur are rougher than any part of a large one.
-_FAR = 0.25
+_FAR = 0.35
 
 
 def load_photos(folder: Path) -> dict[str, Photo]:

@@ -32,11 +32,11 @@ def texture(photo: Photo, height: int, width: int, chance: Random) -> Photo:
     palette = _palette(photo, draw)
     # Drawn larger than it is seen: soft edges.
     rows, columns = round(height * 1.5), round(width * 1.5)
-    if chance.random() < 0.4:
+    if chance.random() < 0.5:
         canvas = np.asarray(
             cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
         )
-        grown = chance.choice((_strands, _rows))
+        grown = chance.choice((_strands, _rows, _rows))
         grown(canvas, palette, chance, draw)
     else:
         canvas = _clouds(rows, columns, palette, chance, draw)
@@ -147,18 +147,19 @@ def _rows(
     (colour, mortar) = _varied(palette, 2, 20, draw)
     sheet = np.full((size[1], size[0], 3), mortar, np.uint8)
     matte = np.full(sheet.shape[:2], chance.choice((0.0, 0.0, 1.0)), np.float32)
-    fill = chance.uniform(0.3, 0.95), chance.uniform(0.3, 0.95)
+    box = chance.uniform(0.3, 0.95) * cell[0], chance.uniform(0.3, 0.95) * cell[1]
+    thing, outline = _thing(max(round(box[0]), 2), max(round(box[1]), 2), colour, palette, draw)
     varied = chance.uniform(0, 40)
     for row in range(down):
         shift = chance.choice((0.0, 0.5)) * (row % 2)
         for column in range(across):
-            left, top = (column + shift) * cell[0], row * cell[1]
-            part = (
-                slice(round(top), round(top + fill[1] * cell[1] * draw.uniform(0.8, 1))),
-                slice(round(left), round(left + fill[0] * cell[0] * draw.uniform(0.8, 1))),
-            )
-            sheet[part] = np.clip(np.add(colour, varied * draw.normal()), 0, 255)
-            matte[part] = chance.choice((1.0, 1.0, 0.9))
+            top, left = round(row * cell[1]), round((column + shift) * cell[0])
+            part = sheet[top : top + len(thing), left : left + thing.shape[1]]
+            there = outline[: len(part), : part.shape[1]]
+            body = thing[: len(part), : part.shape[1]] + varied * draw.normal()
+            part[there] = np.clip(body, 0, 255)[there]
+            share = matte[top : top + len(thing), left : left + thing.shape[1]]
+            share[there] = chance.choice((1.0, 1.0, 0.9))
     corners = np.array([[0, 0], [size[0], 0], [size[0], size[1]], [0, size[1]]], np.float32)
     seen = corners + draw.normal(size=(4, 2)) * 0.15 * min(size) - corners.mean(axis=0)
     turn = math.radians(chance.choice((0.0, 0.0, chance.uniform(-60, 60))))
@@ -168,6 +169,33 @@ def _rows(
     share = cv2.warpPerspective(matte, warp, (width, height))[:, :, None]
     laid = cv2.warpPerspective(sheet, warp, (width, height))
     canvas[:] = np.clip(canvas * (1 - share) + laid * share, 0, 255).astype(np.uint8)
+
+
+def _thing(
+    width: int,
+    height: int,
+    colour: tuple[float, ...],
+    palette: NDArray[np.float32],
+    draw: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """One of the things in rows: (H, W, 3) colours 0..255, and (H, W) where it is. Half of them
+    have parts, as panes and a frame, a handle, a rung."""
+    thing = np.full((height, width, 3), colour, np.float32)
+    outline = np.zeros((height, width), np.uint8)
+    if draw.random() < 0.7:
+        outline[:] = 1
+    else:
+        cv2.ellipse(outline, ((width / 2, height / 2), (width, height), 0.0), 1, -1)
+    if draw.random() < 0.5:
+        other = palette[draw.integers(len(palette))]
+        across, down = (int(each) for each in draw.integers(1, 4, 2))
+        rim = draw.uniform(0.05, 0.35)
+        for number in range(across * down):
+            row, column = divmod(number, across)
+            top, bottom = ((row + rim) * height / down, (row + 1 - rim) * height / down)
+            left, right = ((column + rim) * width / across, (column + 1 - rim) * width / across)
+            thing[round(top) : round(bottom), round(left) : round(right)] = other
+    return thing, outline > 0
 
 
 def _varied(

@@ -117,21 +117,42 @@ def test_a_clean_photo_passes_through(make_job: MakeJob, picture: MakePicture) -
     assert outcome.notes
 
 
-def test_an_overlay_that_ocr_does_not_read_is_removed(
+@pytest.fixture
+def half_read(engines: Engines, stamped: Stamped) -> Stamped:
+    """A photo with two stamps, of which OCR reads the second alone."""
+    both = stamp(stamped.pixels, "2021-11-30", at=(10, 8))
+    engines.register_text_detector("rapidocr", lambda: FakeDetector(both))
+    return both
+
+
+def test_an_overlay_that_ocr_does_not_read_is_removed_where_another_one_is(
+    half_read: Stamped, stamped: Stamped, make_job: MakeJob, picture: MakePicture
+) -> None:
+    outcome = detext(picture(half_read.pixels), make_job())
+    assert outcome.verdict is Verdict.REPAIRED
+    assert outcome.pixels is not None
+    (operation,) = outcome.operations
+    assert {(each.text, each.kind) for each in operation.regions} == {
+        (half_read.text, "overlay"), ("", "overlay"),
+    }  # fmt: skip
+    before = psnr_at(stamped.clean, half_read.pixels, stamped.changed)
+    assert psnr_at(stamped.clean, outcome.pixels, stamped.changed) > before + 6
+
+
+def test_a_person_is_asked_about_the_only_text_where_ocr_cannot_read_it(
     stamped: Stamped, make_job: MakeJob, picture: MakePicture
 ) -> None:
     """The `engines` of these tests come with an OCR that reads nothing."""
     outcome = detext(picture(stamped.pixels), make_job())
-    assert outcome.verdict is Verdict.REPAIRED
-    assert outcome.pixels is not None
-    (operation,) = outcome.operations
-    assert [(each.text, each.kind) for each in operation.regions] == [("", "overlay")]
-    before = psnr_at(stamped.clean, stamped.pixels, stamped.changed)
-    assert psnr_at(stamped.clean, outcome.pixels, stamped.changed) > before + 6
+    assert outcome.verdict is Verdict.NEEDS_REVIEW
+    assert outcome.pixels is None
+    assert outcome.reason is not None
+    assert outcome.reason.code == "text_uncertain"
+    assert "text that cannot be read (" in outcome.reason.message
 
 
 def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
-    stamped: Stamped, engines: Engines, make_job: MakeJob, picture: MakePicture
+    half_read: Stamped, engines: Engines, make_job: MakeJob, picture: MakePicture
 ) -> None:
     class Idle(FakeEraser):
         def restore(
@@ -140,7 +161,7 @@ def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
             return pixels.copy()
 
     engines.register_eraser("eraser", Idle)
-    outcome = detext(picture(stamped.pixels), make_job())
+    outcome = detext(picture(half_read.pixels), make_job())
     assert outcome.verdict is Verdict.QUARANTINED
     failed = {each.name for each in outcome.gates if each.passed is False}
     assert "no_residual_text" in failed

@@ -89,7 +89,7 @@ class Reader(FakeDetector):
 def test_letters_nobody_read_are_a_region_without_words() -> None:
     drawn, (box,) = written(("WATER", (120, 100)))
     (found,) = unread(drawn)
-    assert (found.text, found.kind) == ("", "overlay")
+    assert found.text == ""
     assert found.score is not None
     assert 0.8 < found.score <= 1
     assert 0.8 < found.confidence <= found.score
@@ -97,6 +97,31 @@ def test_letters_nobody_read_are_a_region_without_words() -> None:
     # In the map's own pixels, around the letters.
     corners = np.array(found.polygon)
     assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], box, atol=3)
+
+
+def test_alone_a_person_has_to_look_at_letters_that_nobody_can_read() -> None:
+    """Windows in a row are much like letters."""
+    drawn, (mark, _) = written(("MARK", (40, 30)), ("WATER", (200, 160)))
+    alone, _ = written(("WATER", (200, 160)))
+    (found,) = unread(alone)
+    assert found.kind is None
+    assert "no other text lies over the photo" in found.reasons
+    letters = TextMap(drawn, np.zeros(drawn.shape, np.uint8))
+    (more,) = unread_overlays(
+        photo_of(letters), letters, [outline(mark)], FakeDetector(), marks=[outline(mark)]
+    )
+    assert more.kind == "overlay"
+    read = unread(drawn, detector=Reader(("MARK", mark)))
+    assert [each.kind for each in read] == ["overlay", "overlay"]
+
+
+def test_what_is_repeated_all_over_the_photo_lies_over_it() -> None:
+    """Nobody needs to read it."""
+    rows = [(x - 30 * (y % 80 > 0), y) for y in range(10, 220, 40) for x in range(40, 400, 90)]
+    drawn, _ = written(*(("PROOF", at) for at in rows), size=20)
+    found = unread(drawn)
+    assert len(found) > 10
+    assert {each.kind for each in found} == {"overlay"}
 
 
 def test_known_lines_are_not_found_again() -> None:
