@@ -44,6 +44,10 @@ _TURNED, _ALIKE = 6.0, (0.7, 1.4)
 # Lines of one text, in heights: how far it reaches from the middle of the other, and how far it
 # is from it, in its line and below or above it.
 _IN_LINE, _NEAR, _BELOW = 0.8, 2.0, 1.1
+# Of lines in one row, the same: they are as high as each other, and on one height.
+_ROW, _LEVEL = (0.8, 1.25), 0.65
+# Score from which on text that seems to be the product's may be the rest of an overlay beside it.
+_MAYBE = 0.3
 _COPY = "looks like the other copies"
 
 # Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
@@ -241,8 +245,17 @@ def select_unwanted(
             and len(each.text) >= _LEGIBLE
             and any(_is_copy(each, sure) for sure in repeated)
         ]
-        uncertain = [each for each in doubtful if each not in copies]
         going = [region for region in free if region in going or region in copies]
+        # Half a caption is worse than all of it.
+        rest = [
+            each
+            for each in free
+            if each.kind == "product"
+            and each not in copies
+            and (each.score or 0) >= _MAYBE
+            and any(_goes_on(each, sure) or _in_row(each, sure) for sure in going)
+        ]
+        uncertain = [each for each in doubtful if each not in copies] + rest
     claimed = () if job.person else _claiming(going, settings.own_marks)
     return Selection(
         tuple(Unwanted(region, "policy") for region in going), (), tuple(uncertain), claimed
@@ -275,6 +288,13 @@ def _goes_on(region: TextRegion, sure: TextRegion) -> bool:
         return False
     in_line = place.reach <= _IN_LINE and place.apart <= _NEAR
     return in_line or (place.below <= _BELOW and place.apart <= 0)
+
+
+def _in_row(region: TextRegion, sure: TextRegion) -> bool:
+    """Whether two regions stand in one row, however far apart, as the buttons of a bar do."""
+    line, other = (np.array(each.polygon, np.float32) for each in (sure, region))
+    place = place_beside(line, other)
+    return _ROW[0] <= place.size <= _ROW[1] and place.reach <= _LEVEL
 
 
 def _as_turned(one: TextRegion, other: TextRegion) -> bool:

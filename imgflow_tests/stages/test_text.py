@@ -281,3 +281,22 @@ def test_a_copy_of_a_repeated_mark_goes_though_it_looks_like_print(
     beside, other = region("mple.net", "product", y=80), region("net", "product", y=120)
     found = select(mark, beside, other, PRODUCT)
     assert texts(found.unwanted) == ["lens.example.net", *(["mple.net"] if goes else [])]
+
+
+@pytest.mark.parametrize(
+    ("at", "score", "asked"),
+    [
+        ((30, 52), 0.5, True),  # the next line
+        ((30, 52), 0.2, False),
+        ((190, 30), 0.5, True),  # in one row with it
+        ((190, 100), 0.5, False),
+    ],
+)
+def test_where_a_half_of_an_overlay_may_stay_a_person_is_asked(
+    at: tuple[int, int], score: float, asked: bool, select: Callable[..., Selection]
+) -> None:
+    half = region("ends today", "product", *at).model_copy(update={"score": score})
+    found = select(OVERLAY, half, PRODUCT)
+    assert texts(found.unwanted) == ["Summer sale"]
+    assert texts(found.uncertain) == (["ends today"] if asked else [])
+    assert texts(select(half, PRODUCT).uncertain) == []
