@@ -139,6 +139,9 @@ class FakeDetector:
                 found.append(each.region.model_copy(update={"polygon": region}))
         return found
 
+    def read(self, line: Pixels) -> tuple[str, float]:
+        return "", 0.0
+
 
 class FakeFiller:
     """A filler that does what a function of (pixels, mask) says. `calls` counts its fills."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,21 +65,32 @@ class EasyOcrDetector:
         self._held = Held(bench, weights, self._load, _measure)
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[TextRegion]:
-        def work(device: torch.device) -> list[Any]:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of memory that is pinned for no card
-                found = self._held.on(device).readtext(np.ascontiguousarray(pixels))
-            return list(found)
-
-        found = on_card_or_processor(self._bench.compute, work, smaller_helps=False, detects=True)
+        found = self._asked(lambda reader: reader.readtext(np.ascontiguousarray(pixels)))
         return [
             TextRegion(
                 polygon=[[round(float(x), 1), round(float(y), 1)] for x, y in box],
                 text=str(text),
-                confidence=round(min(max(float(score), 0.0), 1.0), 4),
+                confidence=_share(score),
             )
             for box, text, score in found
         ]
+
+    def read(self, line: NDArray[np.uint8]) -> tuple[str, float]:
+        grey = cv2.cvtColor(np.ascontiguousarray(line), cv2.COLOR_RGB2GRAY)
+        whole = [[0, grey.shape[1], 0, grey.shape[0]]]
+        found = self._asked(lambda reader: reader.recognize(grey, whole, []))
+        return next(((str(text), _share(score)) for _, text, score in found), ("", 0.0))
+
+    def _asked(self, question: Callable[[Any], Iterable[Any]]) -> list[Any]:
+        def work(device: torch.device) -> list[Any]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of memory that is pinned for no card
+                return list(question(self._held.on(device)))
+
+        found: list[Any] = on_card_or_processor(
+            self._bench.compute, work, smaller_helps=False, detects=True
+        )
+        return found
 
     def _load(self, device: torch.device) -> Any:
         import easyocr
@@ -124,6 +136,10 @@ class EasyOcrDetector:
         reader.detect_network, reader.get_textbox = "craft", get_textbox
         reader.detector, reader.recognizer, reader.converter = craft, recogniser, converter
         return reader
+
+
+def _share(score: Any) -> float:
+    return round(min(max(float(score), 0.0), 1.0), 4)
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -40,6 +40,9 @@ class JoinedDetector:
         # In reading order, as near as rows of text tell.
         return sorted(kept, key=lambda each: (_box(each)[1], _box(each)[0]))
 
+    def read(self, line: NDArray[np.uint8]) -> tuple[str, float]:
+        return max((each.read(line) for each in self._detectors), key=lambda told: told[1])
+
 
 def _same(one: TextRegion, other: TextRegion) -> bool:
     (left, top, right, bottom), (left2, top2, right2, bottom2) = _box(one), _box(other)

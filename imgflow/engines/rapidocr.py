@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -28,6 +29,7 @@ class RapidOcrDetector:
     def __init__(self, *, threads: int = 1) -> None:
         self.spec = _spec()
         self._threads = threads
+        self._one_at_a_time = threading.Lock()
 
     @cached_property
     def _ocr(self) -> Callable[..., Any]:
@@ -46,8 +48,7 @@ class RapidOcrDetector:
         )
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[TextRegion]:
-        # RapidOCR takes OpenCV's BGR.
-        found = self._ocr(np.ascontiguousarray(pixels[:, :, ::-1]))
+        found = self._seen(pixels, det=True)
         if found.boxes is None:
             return []
         return [
@@ -58,6 +59,19 @@ class RapidOcrDetector:
             )
             for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
         ]
+
+    def read(self, line: NDArray[np.uint8]) -> tuple[str, float]:
+        found = self._seen(line, det=False)
+        if not found.txts:
+            return "", 0.0
+        return found.txts[0], round(float(found.scores[0]), 4)
+
+    def _seen(self, pixels: NDArray[np.uint8], *, det: bool) -> Any:
+        """det: whether text is looked for and turned, or all of the pixels are a line of it."""
+        # RapidOCR takes OpenCV's BGR, and keeps what it was asked for until it is asked otherwise.
+        bgr = np.ascontiguousarray(pixels[:, :, ::-1])
+        with self._one_at_a_time:
+            return self._ocr(bgr, use_det=det, use_cls=det, use_rec=True)
 
 
 @lru_cache(maxsize=1)

@@ -275,6 +275,12 @@ class RemoteTextDetector(_Remote):
             for each in answer.regions
         ]
 
+    def read(self, line: NDArray[np.uint8]) -> tuple[str, float]:
+        # An endpoint finds text and reads it at once.
+        parts = sorted(self.detect(line), key=lambda each: min(x for x, _ in each.polygon))
+        text = " ".join(each.text for each in parts)
+        return text, min((each.confidence for each in parts), default=0.0)
+
 
 class RemoteObjectDetector(_Remote):
     def propose(self, pixels: NDArray[np.uint8]) -> list[Proposal]:

@@ -91,6 +91,10 @@ class TextDetector(Protocol):
     def detect(self, pixels: NDArray[np.uint8]) -> list[TextRegion]:
         """Regions of text in (H, W, 3) uint8 sRGB, in reading order."""
 
+    def read(self, line: NDArray[np.uint8]) -> tuple[str, float]:
+        """What a level line of text says that fills (H, W, 3) uint8 sRGB, empty where it says
+        nothing, and how sure that is, 0..1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:

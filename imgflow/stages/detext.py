@@ -31,6 +31,7 @@ from imgflow.stages.stage import (
     store_mask,
 )
 from imgflow.stages.text import Selection, detect_text, readers, residual_text, select_unwanted
+from imgflow.stages.unread import UNSEEN
 
 # Where text still shows after the first pass, the second looks this much farther around it.
 _FARTHER = 2.0
@@ -167,7 +168,7 @@ def _residual(
     now, to the eraser, which sees most of the strokes again, or others."""
     seen = flatten(removal.pixels, (255, 255, 255))
     left = residual_text(seen, unwanted, detector, job.policy.detext)
-    unread = [region for region in unwanted if not region.text]
+    unread = [region for region in unwanted if not region.text or UNSEEN in region.reasons]
     if not unread:
         return left
     height, width = removal.mask.shape

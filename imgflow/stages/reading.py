@@ -72,3 +72,10 @@ def _span(start: int, end: int, length: int) -> tuple[int, int]:
     size = min(max(end - start, _LEAST_SIDE), length)
     start = min(max((start + end - size) // 2, 0), length - size)
     return start, start + size
+
+
+def stretch_contrast(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 with the 2nd to 98th percentile of each channel spread over all levels."""
+    low, high = np.percentile(crop, (2, 98), axis=(0, 1))
+    span = np.maximum(high - low, 1.0)
+    return np.clip(np.rint((crop - low) * (255.0 / span)), 0, 255).astype(np.uint8)

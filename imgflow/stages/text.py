@@ -23,10 +23,10 @@ from imgflow.imaging.repeats import missed_copies, same_mark
 from imgflow.lineage.record import TextRegion
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
-from imgflow.stages.reading import placed, read_around, traces
+from imgflow.stages.reading import placed, read_around, stretch_contrast, traces
 from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
-from imgflow.stages.unread import unread_overlays
+from imgflow.stages.unread import UNSEEN, lines_read_alone, unread_overlays
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
@@ -125,11 +125,23 @@ def find_text(
         if not places:
             return []
         read = read_around(view, places, detector)
-    known = [np.array(region.polygon, np.float32) * np.float32(scale) for region in read]
-    judged = judge(view, read, letters)
+    judged, known = judge(view, read, letters), _outlines(read, scale)
+    if not any(region.kind == "overlay" for region in judged):
+        more = lines_read_alone(view, letters, known, detector)
+        if more:
+            judged, known = judge(view, [*read, *more], letters), _outlines([*read, *more], scale)
+            judged[len(read) :] = [_unseen(region) for region in judged[len(read) :]]
     marks = [each for each, region in zip(known, judged, strict=True) if region.kind == "overlay"]
     others = unread_overlays(view, letters, known, detector, marks=marks)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
+
+
+def _outlines(regions: Sequence[TextRegion], scale: float) -> list[NDArray[np.float32]]:
+    return [np.array(region.polygon, np.float32) * np.float32(scale) for region in regions]
+
+
+def _unseen(region: TextRegion) -> TextRegion:
+    return region.model_copy(update={"reasons": [*region.reasons, UNSEEN]})
 
 
 def _box_at(box: Box, scale: float, view: NDArray[np.uint8]) -> Box:
@@ -389,10 +401,3 @@ def _look_closely(
         stretch_contrast(crop), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC
     )
     return [placed(region, box, zoom) for region in detector.detect(np.asarray(large, np.uint8))]
-
-
-def stretch_contrast(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 with the 2nd to 98th percentile of each channel spread over all levels."""
-    low, high = np.percentile(crop, (2, 98), axis=(0, 1))
-    span = np.maximum(high - low, 1.0)
-    return np.clip(np.rint((crop - low) * (255.0 / span)), 0, 255).astype(np.uint8)

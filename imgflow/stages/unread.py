@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.spec import TextDetector, TextMap
-from imgflow.engines.unread import beside, candidates, load_weights, look_at_strokes
+from imgflow.engines.unread import beside, candidates, load_weights, look, look_at_strokes
 from imgflow.imaging.folding import repeats
 from imgflow.imaging.lettergroups import LetterGroup, grouped, without
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import polygon_mask
 from imgflow.lineage.record import TextRegion
+from imgflow.stages.reading import stretch_contrast
 
 # ---- words: letters without a photo behind them are easier to read
 # Probabilities, of 255, that are white and black on the page that OCR is given.
@@ -25,6 +26,12 @@ _WHITE, _BLACK = 40, 190
 _PAGE = 480
 # What a reading must be: letters, and how sure the map is of its strokes.
 _LETTERS, _MAPPED = 4, 0.6
+# ---- lines by themselves: small or turned letters are easier to read large and level
+# From which logit on letters are worth reading so, and how many lines of a photo.
+_WORTH, _MOST_LINES = -2.0, 5
+# Pixels of their height then, and of a line at most; ground around it, in heights. How sure OCR is
+# of what it reads.
+_HIGH, _LONGEST, _MARGIN, _READ = 40, 1600, 0.35, 0.65
 # ---- letters that nobody can read
 # Pixels that are enough to be worth reading. How often what was found is looked at again for more;
 # share of a group that a surer one may have in common with it.
@@ -40,7 +47,9 @@ _NEXT, _ALIGNED = 0.6, 0.6
 _REACH, _BAND, _BELOW = 2.0, 0.8, 1.1
 _SIZES = (0.4, 1.6)
 _REASON = "letters drawn over the photo"
-_UNSEEN, _GOES_ON = "OCR alone does not see it", "goes on with an overlay beside it"
+UNSEEN = "OCR alone does not see it"
+"""Why a region is one that OCR, asked about the photo, did not read."""
+_GOES_ON = "goes on with an overlay beside it"
 _ALONE = "no other text lies over the photo"
 
 
@@ -68,6 +77,48 @@ def unread_overlays(
     parts = _further(left, marks)
     left = without(left, [np.array(region.polygon, np.float32) for region in parts])
     return [*words, *parts, *_lines(pixels, TextMap(left, letters.product), marks)]
+
+
+def lines_read_alone(
+    pixels: NDArray[np.uint8],
+    letters: TextMap,
+    known: Sequence[NDArray[np.float32]],
+    detector: TextDetector,
+) -> list[TextRegion]:
+    """What OCR reads of letters beside the known ones where it is shown each line by itself, in the
+    photo's pixels; not judged. Arguments as above."""
+    left = TextMap(without(letters.overlay, known), letters.product)
+    groups = candidates(left.overlay)
+    if not groups:
+        return []
+    scores = load_weights().network.logits(look(pixels, left, groups, []))
+    scored = [(float(s), group) for s, group in zip(scores, groups, strict=True) if s >= _WORTH]
+    scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
+    found = []
+    for _, group in _apart(scored, [])[:_MOST_LINES]:
+        line = group.box * scale
+        text, confidence = detector.read(_level(pixels, line))
+        if sum(each.isalnum() for each in text) >= _LETTERS and confidence >= _READ:
+            polygon = line.round(1).tolist()
+            found.append(TextRegion(polygon=polygon, text=text, confidence=round(confidence, 4)))
+    return found
+
+
+def _level(pixels: NDArray[np.uint8], line: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A line of a photo, (4, 2) x, y, turned level, of the height that is read best, in clear
+    contrast."""
+    middle, (along, across), angle = cv2.minAreaRect(line)
+    if along < across:
+        along, across, angle = across, along, angle - 90
+    scale = min(_HIGH / max(across, 1.0), _LONGEST / max(along, 1.0))
+    # As most people would turn it.
+    matrix = np.asarray(cv2.getRotationMatrix2D(middle, (angle + 90) % 180 - 90, scale))
+    width, height = (round(scale * side + 2 * _MARGIN * _HIGH) for side in (along, across))
+    matrix[:, 2] = matrix[:, 2] + (width / 2 - middle[0], height / 2 - middle[1])
+    strip = cv2.warpAffine(
+        pixels, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return stretch_contrast(np.asarray(strip, np.uint8))
 
 
 def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]:
@@ -191,7 +242,7 @@ def _chance(logit: float) -> float:
 
 
 def _region(
-    polygon: NDArray[Any], text: str, confidence: float, sure: float, why: str = _UNSEEN
+    polygon: NDArray[Any], text: str, confidence: float, sure: float, why: str = UNSEEN
 ) -> TextRegion:
     return TextRegion(
         polygon=[[round(float(x), 1), round(float(y), 1)] for x, y in polygon],

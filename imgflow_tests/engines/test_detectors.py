@@ -57,6 +57,8 @@ def test_easyocr_works_from_its_folder_and_fetches_nothing(
     found = detector.detect(photo("coffee", 64))
     assert isinstance(found, list)
     assert all(0 <= region.confidence <= 1 for region in found)
+    text, confidence = detector.read(photo("coffee", 64)[:40])
+    assert isinstance(text, str) and 0 <= confidence <= 1
     assert sys.path == places
 
 
@@ -71,7 +73,12 @@ def test_what_easyocr_finds_becomes_regions(
         def readtext(self, pixels: Any) -> Any:
             return [([[1, 2], [30, 2], [30, 9], [1, 9]], "SALE", np.float64(0.87654))]
 
+        def recognize(self, grey: Any, horizontal: Any, free: Any) -> Any:
+            assert grey.ndim == 2 and horizontal == [[0, grey.shape[1], 0, grey.shape[0]]]
+            return [([[0, 0], [30, 0], [30, 9], [0, 9]], "LINE", np.float64(0.54321))]
+
     monkeypatch.setattr(detector._held.bench.cache, "get", lambda *_: Reader())
+    assert detector.read(photo("coffee", 64)) == ("LINE", 0.5432)
     (region,) = detector.detect(photo("coffee", 64))
     assert region.text == "SALE"
     assert region.confidence == 0.8765

@@ -133,6 +133,9 @@ class Told:
     def detect(self, pixels: np.ndarray) -> list[TextRegion]:
         return self.regions
 
+    def read(self, line: np.ndarray) -> tuple[str, float]:
+        return self.regions[0].text, self.regions[0].confidence
+
 
 def region(left: int, top: int, text: str, confidence: float) -> TextRegion:
     corners = [(left, top), (left + 40, top), (left + 40, top + 10), (left, top + 10)]
@@ -148,6 +151,11 @@ def test_joined_findings_count_once_with_the_surer_reading() -> None:
     assert [each.text for each in found] == ["5ALE", "right", "left"] or [
         each.text for each in found
     ] == ["5ALE", "left", "right"]
+
+
+def test_joined_detectors_read_as_the_surest_of_them_does() -> None:
+    one, two = Told("a", region(0, 0, "SALE", 0.7)), Told("b", region(0, 0, "5ALE", 0.9))
+    assert JoinedDetector("both", [one, two]).read(np.zeros((40, 90, 3), np.uint8)) == ("5ALE", 0.9)
 
 
 def test_joined_names_all_models_and_their_weights() -> None:

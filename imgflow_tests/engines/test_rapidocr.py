@@ -30,10 +30,19 @@ def test_a_stamp_is_read_where_it_is(detector: RapidOcrDetector, stamped: Stampe
     assert np.abs(points.max(axis=0) - (right, bottom)).max() < 8
 
 
+def test_a_line_by_itself_is_read(detector: RapidOcrDetector, stamped: Stamped) -> None:
+    left, top, right, bottom = (round(side) for side in stamped.box)
+    text, confidence = detector.read(stamped.pixels[top - 4 : bottom + 4, left - 6 : right + 6])
+    assert re.sub(r"\W", "", text) == "20240315"
+    assert 0.8 < confidence <= 1
+    nothing, _ = detector.read(np.full((40, 200, 3), 128, np.uint8))
+    assert nothing == ""
+
+
 def test_colours_are_not_swapped(detector: RapidOcrDetector, stamped: Stamped) -> None:
     seen = []
     ocr = detector._ocr
-    detector.__dict__["_ocr"] = lambda pixels: seen.append(pixels) or ocr(pixels)
+    detector.__dict__["_ocr"] = lambda pixels, **asked: seen.append(pixels) or ocr(pixels, **asked)
     try:
         detector.detect(stamped.pixels[:64, :64])
     finally:

@@ -149,6 +149,12 @@ def test_detectors_take_json(service: Service) -> None:
     service.answer = lambda _: (200, {}, json.dumps(regions).encode())
     (found,) = RemoteTextDetector("t", service.settings("text_detector")).detect(pixels)
     assert (found.text, found.confidence) == ("SALE", 0.9)
+    ends = [[11, 2], [19, 2], [19, 8], [11, 8]]
+    regions["regions"].insert(0, {"polygon": ends, "text": "ENDS", "confidence": 0.8})
+    detector = RemoteTextDetector("t", service.settings("text_detector"))
+    assert detector.read(pixels) == ("SALE ENDS", 0.8)
+    service.answer = lambda _: (200, {}, json.dumps({"regions": []}).encode())
+    assert detector.read(pixels) == ("", 0.0)
     service.answer = lambda _: (200, {}, json.dumps(objects).encode())
     (thing,) = RemoteObjectDetector("o", service.settings("object_detector")).propose(pixels)
     assert (thing.label, thing.confidence) == ("person", 0.8)

@@ -200,6 +200,24 @@ def test_a_large_photo_is_surveyed_in_a_smaller_copy(large: Stamped) -> None:
     assert (found.text, found.kind) == ("", None)
 
 
+def test_a_line_that_ocr_reads_by_itself_is_judged_with_its_words(
+    stamped: Stamped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closer(FakeDetector):
+        def read(self, line: Pixels) -> tuple[str, float]:
+            return "2024-03-15", 0.9
+
+    monkeypatch.setattr("imgflow.stages.text.judge", unjudged)
+    (found,) = find_text(stamped.pixels, Closer(), Surveyor())
+    assert (found.text, found.kind, found.score) == ("2024-03-15", "overlay", 0.99)
+    assert "OCR alone does not see it" in found.reasons
+    corners = np.array(found.polygon)
+    assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], stamped.box, atol=6)
+    # Where another overlay is known, what is beside it needs no words.
+    read = find_text(stamped.pixels, FakeDetector(stamped), Surveyor())
+    assert [each.reasons for each in read] == [[]]
+
+
 def test_a_small_photo_is_surveyed_as_it_is(stamped: Stamped) -> None:
     eraser = Surveyor()
     find_text(stamped.pixels, FakeDetector(), eraser)

@@ -16,7 +16,7 @@ from imgflow.engines.perceptron import Perceptron
 from imgflow.engines.spec import TextMap
 from imgflow.engines.unread import LOOKS, Weights
 from imgflow.lineage.record import TextRegion
-from imgflow.stages.unread import unread_overlays
+from imgflow.stages.unread import lines_read_alone, unread_overlays
 
 SHAPE = (240, 400)
 Box = tuple[float, float, float, float]
@@ -288,3 +288,62 @@ def test_letters_are_told_from_the_leaves_they_stand_on() -> None:
     found = beside(np.maximum(np.maximum(drawn, more), leaves), mark)
     assert found
     assert all(top > 90 and bottom < 145 for _, top, _, bottom in found)
+
+
+# -- lines by themselves -----------------------------------------------------------------
+
+
+class LineReader(FakeDetector):
+    """Reads lines alone, and keeps what it was shown."""
+
+    def __init__(self, text: str, confidence: float) -> None:
+        super().__init__()
+        self.told = text, confidence
+        self.lines: list[Pixels] = []
+
+    def read(self, line: Pixels) -> tuple[str, float]:
+        self.lines.append(line)
+        return self.told
+
+
+def alone(drawn: Pixels, reader: LineReader, known: Sequence[Any] = ()) -> list[TextRegion]:
+    letters = TextMap(np.asarray(drawn, np.uint8), np.zeros(drawn.shape, np.uint8))
+    return lines_read_alone(photo_of(letters), letters, known, reader)
+
+
+def test_a_turned_line_is_shown_level_and_large() -> None:
+    drawn, _ = written(("TURNED", (130, 105)), size=14)
+    turn = cv2.getRotationMatrix2D((200, 120), 35, 1.0)
+    reader = LineReader("TURNED", 0.9)
+    (found,) = alone(cv2.warpAffine(drawn, turn, SHAPE[::-1]), reader)
+    assert (found.text, found.confidence, found.kind) == ("TURNED", 0.9, None)
+    (line,) = reader.lines
+    assert 55 < line.shape[0] < 80 and line.shape[1] > 3 * line.shape[0]
+    # Light letters are in its middle rows alone, from one end to the other.
+    rows = (line.mean(axis=2) > 200).sum(axis=1)
+    assert rows[: len(rows) // 6].sum() + rows[-len(rows) // 6 :].sum() < 0.1 * rows.sum()
+    columns = np.flatnonzero((line.mean(axis=2) > 200).any(axis=0))
+    assert columns[0] < 0.2 * line.shape[1] and columns[-1] > 0.8 * line.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "confidence"), [("SAM", 0.99), ("O . O", 0.99), ("SAMPLE", 0.5), ("", 0.0)]
+)
+def test_few_letters_and_unsure_ones_are_no_reading(text: str, confidence: float) -> None:
+    drawn, _ = written(("WATER", (120, 100)))
+    assert alone(drawn, LineReader(text, confidence)) == []
+
+
+def test_known_lines_are_not_read_again() -> None:
+    drawn, (one, _) = written(("KNOWN", (20, 20)), ("UNREAD", (200, 180)))
+    reader = LineReader("UNREAD", 0.9)
+    (found,) = alone(drawn, reader, [outline(one)])
+    assert np.array(found.polygon)[:, 1].min() > 150
+    assert len(reader.lines) == 1
+    assert alone(np.zeros(SHAPE, np.uint8), LineReader("GHOST", 0.9)) == []
+
+
+def test_of_many_lines_a_few_are_read() -> None:
+    drawn, _ = written(*((f"LINE{n}", (40 + 180 * (n % 2), 10 + 45 * (n // 2))) for n in range(10)))
+    reader = LineReader("LINE", 0.9)
+    assert len(alone(drawn, reader)) == len(reader.lines) == 5
