@@ -95,8 +95,8 @@ def look_at_strokes(
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """alone, beside: logits from which on a group is an overlay, in a photo without known ones
-    and in one with such."""
+    """alone, beside: logits from which on a group may be an overlay in a photo without known
+    ones, and is one in a photo with such."""
 
     network: Perceptron
     alone: float

@@ -44,8 +44,6 @@ _TURNED, _ALIKE = 6.0, (0.7, 1.4)
 # Lines of one text, in heights: how far it reaches from the middle of the other, and how far it
 # is from it, in its line and below or above it.
 _IN_LINE, _NEAR, _BELOW = 0.8, 2.0, 1.1
-# Of lines in one row, the same: they are as high as each other, and on one height.
-_ROW, _LEVEL = (0.8, 1.25), 0.65
 # Score from which on text that seems to be the product's may be the rest of an overlay beside it.
 _MAYBE = 0.3
 _COPY = "looks like the other copies"
@@ -236,42 +234,49 @@ def select_unwanted(
         for region in regions
         if is_text(region, view.shape[:2], settings) and not _is_kept(region, view, settings)
     ]
-    if settings.text == "all":
-        going, uncertain = free, []
-    else:
-        going = [region for region in free if region.kind == "overlay"]
-        doubtful = [region for region in free if region.kind is None]
-        # A copy of a mark that is known for an overlay is no doubt one as well, and so is what
-        # goes on with it.
-        copies = [
-            each
-            for each in doubtful
-            if any(_is_copy(each, sure) or _goes_on(each, sure) for sure in going)
-        ]
-        # One that is repeated all over may lie on what it resembles, too.
-        repeated = [each for each in going if any(map(_says_repeated, each.reasons))]
-        copies += [
-            each
-            for each in free
-            if each.kind == "product"
-            and len(each.text) >= _LEGIBLE
-            and any(_is_copy(each, sure) for sure in repeated)
-        ]
-        going = [region for region in free if region in going or region in copies]
-        # Half a caption is worse than all of it.
-        rest = [
-            each
-            for each in free
-            if each.kind == "product"
-            and each not in copies
-            and (each.score or 0) >= _MAYBE
-            and any(_goes_on(each, sure) or _in_row(each, sure) for sure in going)
-        ]
-        uncertain = [each for each in doubtful if each not in copies] + rest
+    uncertain: list[TextRegion] = []
+    going = free
+    if settings.text == "overlays":
+        going, uncertain = _overlays(free)
     claimed = () if job.person else _claiming(going, settings.own_marks)
     return Selection(
         tuple(Unwanted(region, "policy") for region in going), (), tuple(uncertain), claimed
     )
+
+
+def _overlays(regions: Sequence[TextRegion]) -> tuple[list[TextRegion], list[TextRegion]]:
+    """Regions that lie over the photo, and those that may."""
+    sure = [region for region in regions if region.kind == "overlay"]
+    doubtful = [region for region in regions if region.kind is None]
+    printed = [region for region in regions if region.kind == "product"]
+    # A copy of a mark that is known for an overlay is no doubt one as well, and so is what goes on
+    # with it.
+    more = [
+        each
+        for each in doubtful
+        if any(_is_copy(each, mark) or _goes_on(each, mark) for mark in sure)
+    ]
+    # One that is repeated all over may lie on what it resembles, too.
+    repeated = [each for each in sure if any(map(_says_repeated, each.reasons))]
+    more += [each for each in printed if any(_is_of_tiling(each, mark) for mark in repeated)]
+    going = [region for region in regions if region in sure or region in more]
+    # Half a caption is worse than all of it.
+    rest = [
+        each
+        for each in printed
+        if each not in more
+        and (each.score or 0) >= _MAYBE
+        and any(_goes_on(each, mark) for mark in going)
+    ]
+    return going, [*(each for each in doubtful if each not in more), *rest]
+
+
+def _is_of_tiling(region: TextRegion, mark: TextRegion) -> bool:
+    """Whether what looks like print is a mark that is repeated all over the photo: it reads as that
+    does, or it may be one, as turned and as high."""
+    if len(region.text) >= _LEGIBLE and _is_copy(region, mark):
+        return True
+    return (region.score or 0) >= _MAYBE and _as_turned(region, mark)
 
 
 def _says_repeated(reason: str) -> bool:
@@ -300,13 +305,6 @@ def _goes_on(region: TextRegion, sure: TextRegion) -> bool:
         return False
     in_line = place.reach <= _IN_LINE and place.apart <= _NEAR
     return in_line or (place.below <= _BELOW and place.apart <= 0)
-
-
-def _in_row(region: TextRegion, sure: TextRegion) -> bool:
-    """Whether two regions stand in one row, however far apart, as the buttons of a bar do."""
-    line, other = (np.array(each.polygon, np.float32) for each in (sure, region))
-    place = place_beside(line, other)
-    return _ROW[0] <= place.size <= _ROW[1] and place.reach <= _LEVEL
 
 
 def _as_turned(one: TextRegion, other: TextRegion) -> bool:

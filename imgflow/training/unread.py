@@ -21,8 +21,8 @@ from imgflow.training.perceptron import NETWORKS, Examples, above, learned, save
 # which it is none.
 _OVERLAY, _NONE = 0.6, 0.1
 # Share of photos, of those kept back, in which something else may be called an overlay: where
-# none is known, and where some are.
-_ALONE, _BESIDE = 0.002, 0.015
+# none is known, and a person is asked, and where some are.
+_ALONE, _BESIDE = 0.01, 0.015
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def teach(taught: Groups, kept: Groups, seed: int, steps: int = 1000) -> Weights
         max(above(_worst(kept, scores, marked=marked), share), 0.0)
         for marked, share in ((False, _ALONE), (True, _BESIDE))
     )
-    return Weights(network, alone, min(beside, alone))
+    return Weights(network, alone, beside)
 
 
 def _worst(kept: Groups, scores: NDArray[np.float32], *, marked: bool) -> NDArray[np.float32]:

@@ -306,7 +306,7 @@ def test_a_copy_of_a_repeated_mark_goes_though_it_looks_like_print(
     [
         ((30, 52), 0.5, True),  # the next line
         ((30, 52), 0.2, False),
-        ((190, 30), 0.5, True),  # in one row with it
+        ((130, 30), 0.5, True),  # the next words
         ((190, 100), 0.5, False),
     ],
 )
@@ -318,3 +318,16 @@ def test_where_a_half_of_an_overlay_may_stay_a_person_is_asked(
     assert texts(found.unwanted) == ["Summer sale"]
     assert texts(found.uncertain) == (["ends today"] if asked else [])
     assert texts(select(half, PRODUCT).uncertain) == []
+
+
+@pytest.mark.parametrize(("score", "goes"), [(0.5, True), (0.1, False)])
+def test_what_may_be_of_a_repeated_mark_goes_with_it_unread(
+    score: float, goes: bool, select: Callable[..., Selection]
+) -> None:
+    mark = region("lens.example.net", "overlay").model_copy(
+        update={"reasons": ["repeated 9 times"]}
+    )
+    garbled = region("1cns.cx", "product", y=120).model_copy(update={"score": score})
+    found = select(mark, garbled)
+    assert texts(found.unwanted) == ["lens.example.net", *(["1cns.cx"] if goes else [])]
+    assert found.uncertain == ()
