@@ -100,7 +100,7 @@ def lines_read_alone(
         text, confidence = detector.read(_level(pixels, line))
         if sum(each.isalnum() for each in text) >= _LETTERS and confidence >= _READ:
             polygon = line.round(1).tolist()
-            found.append(TextRegion(polygon=polygon, text=text, confidence=round(confidence, 4)))
+            found.append(TextRegion(polygon=polygon, text=text, confidence=confidence))
     return found
 
 

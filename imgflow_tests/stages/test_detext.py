@@ -24,7 +24,7 @@ from imgflow.engines.registry import Engines
 from imgflow.engines.spec import Found, TextMap
 from imgflow.lineage.record import TextRegion, Verdict
 from imgflow.stages.detext import detext
-from imgflow.stages.stage import Job, Picture
+from imgflow.stages.stage import Job, Outcome, Picture
 
 MakeJob = Callable[..., Job]
 MakePicture = Callable[..., Picture]
@@ -36,6 +36,15 @@ def detector(engines: Engines, stamped: Stamped) -> FakeDetector:
     fake = FakeDetector(stamped)
     engines.register_text_detector("rapidocr", lambda: fake)
     return fake
+
+
+def unsure_about(outcome: Outcome) -> str:
+    """What a person is asked about: text that may be either, and the photo is untouched."""
+    assert outcome.verdict is Verdict.NEEDS_REVIEW
+    assert outcome.pixels is None
+    assert outcome.reason is not None
+    assert outcome.reason.code == "text_uncertain"
+    return outcome.reason.message
 
 
 def remove_text(**fields: Any) -> dict[str, Any]:
@@ -144,11 +153,7 @@ def test_a_person_is_asked_about_the_only_text_where_ocr_cannot_read_it(
 ) -> None:
     """The `engines` of these tests come with an OCR that reads nothing."""
     outcome = detext(picture(stamped.pixels), make_job())
-    assert outcome.verdict is Verdict.NEEDS_REVIEW
-    assert outcome.pixels is None
-    assert outcome.reason is not None
-    assert outcome.reason.code == "text_uncertain"
-    assert "text that cannot be read (" in outcome.reason.message
+    assert "text that cannot be read (" in unsure_about(outcome)
 
 
 def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
@@ -329,11 +334,7 @@ def test_text_that_may_be_either_waits_for_a_person_untouched(
 ) -> None:
     monkeypatch.setattr("imgflow.stages.text.judge", judged(None, "Lorem"))
     outcome = detext(picture(stamped.pixels), make_job())
-    assert outcome.verdict is Verdict.NEEDS_REVIEW
-    assert outcome.pixels is None
-    assert outcome.reason is not None
-    assert outcome.reason.code == "text_uncertain"
-    assert "'Lorem' (flat colour)" in outcome.reason.message
+    assert "'Lorem' (flat colour)" in unsure_about(outcome)
 
 
 @pytest.mark.parametrize(

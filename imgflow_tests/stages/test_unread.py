@@ -89,7 +89,7 @@ class Reader(FakeDetector):
 def test_letters_nobody_read_are_a_region_without_words() -> None:
     drawn, (box,) = written(("WATER", (120, 100)))
     (found,) = unread(drawn)
-    assert found.text == ""
+    assert (found.text, found.kind) == ("", None)
     assert found.score is not None
     assert 0.8 < found.score <= 1
     assert 0.8 < found.confidence <= found.score
