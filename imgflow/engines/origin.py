@@ -1,6 +1,6 @@
 """Where text in a photo comes from: put over it afterwards, or part of what it shows.
 
-A small network weighs what the letters and their surroundings look like (imaging/lettering.py)
+Boosted trees weigh what the letters and their surroundings look like (imaging/lettering.py)
 and how the lines lie in the photo. What a line says can only shift that verdict by a bounded
 amount: wording alone decides nothing. Weights and their card: weights/origin.*
 """
@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.perceptron import Perceptron, judge_spec, read_weights, unfit
 from imgflow.engines.spec import EngineSpec, TextMap
+from imgflow.engines.trees import Trees, judge_spec, read_weights, unfit
 from imgflow.imaging import lettergroups
 from imgflow.imaging.lettergroups import measure_groups, within
 from imgflow.imaging.lettering import MEASURES, Lettering, measure, told
@@ -49,7 +49,7 @@ _IN_MAP = (
 )  # fmt: skip
 _LEVEL = 77
 LOOKS = (*MEASURES, *_LAYOUT, *_LETTERS, *(f"map_{name}" for name in _IN_MAP))
-"""Names of the features that the network sees."""
+"""Names of the features that the trees see."""
 
 _WORDING = {
     "date": r"\d{1,4}\s?[-/.年]\s?\d{1,2}\s?[-/.月]\s?\d{1,4}|'\s?\d\d\s+\d{1,2}\s+\d{1,2}|"
@@ -113,7 +113,7 @@ def judge(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the network sees of N regions of a photo.
+    """What the trees see of N regions of a photo.
 
     looks: (N, len(LOOKS)). words: (N, len(WORDING)), 0 or 1. groups: (N,) the same number for
     lines that are of one make: copies of one mark, or lines of one block in one colour and size.
@@ -294,12 +294,12 @@ def _same_text(one: _Line, other: _Line) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The network for looks, and a bounded part for wording.
+    """Trees for looks, and a bounded part for wording.
 
     words: (len(WORDING),). low, high: scores from which on a region is uncertain, and an overlay.
     """
 
-    network: Perceptron
+    trees: Trees
     words: Values
     low: float
     high: float
@@ -308,7 +308,7 @@ class Weights:
     def scores(self, seen: Seen) -> Values:
         """(N,) probabilities of an overlay; lines of one make share theirs."""
         said = np.clip(seen.words @ self.words, -MOST_WORDING, MOST_WORDING)
-        logits = self.network.logits(seen.looks) + said
+        logits = self.trees.logits(seen.looks) + said
         same = seen.groups[:, None] == seen.groups[None]
         shared = same @ logits / same.sum(axis=1)
         return np.asarray(1 / (1 + np.exp(-shared)), np.float32)
@@ -327,7 +327,7 @@ def load_weights(path: Path = WEIGHTS) -> Weights:
     if json.loads(held.about.get("looks", "[]")) != list(LOOKS) or len(words) != len(WORDING):
         raise unfit(path, "they were made for other measures")
     about = held.about
-    return Weights(held.perceptron(), words, float(about["low"]), float(about["high"]), held.sha256)
+    return Weights(held.trees(), words, float(about["low"]), float(about["high"]), held.sha256)
 
 
 # ---- reasons, for people -------------------------------------------------------------------
@@ -407,8 +407,8 @@ def _reasons(weights: Weights, seen: Seen, number: int) -> list[str]:
     for index, fact in enumerate(facts, start=1):
         for name in fact.features:
             at = LOOKS.index(name)
-            without[index, at] = weights.network.mean[at]
-    logits = weights.network.logits(without)
+            without[index, at] = weights.trees.usual[at]
+    logits = weights.trees.logits(without)
     weighed = [
         (sign * float(logits[0] - logits[index]), fact.text)
         for index, fact in enumerate(facts, start=1)

@@ -1,6 +1,6 @@
 """Which groups of letters in the eraser's map lie over the photo, where OCR reads nothing.
 
-Leaves, windows and fur look like letters here and there. A small network weighs how a group
+Leaves, windows and fur look like letters here and there. Boosted trees weigh how a group
 stands in the map (imaging/lettergroups.py) and what its strokes look like in the photo
 (imaging/lettering.py). Weights and their card: weights/unread.*
 """
@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.perceptron import Perceptron, judge_spec, read_weights, unfit
 from imgflow.engines.spec import EngineSpec, TextMap
+from imgflow.engines.trees import Trees, judge_spec, read_weights, unfit
 from imgflow.imaging import lettergroups, lettering
 from imgflow.imaging.lettergroups import LetterGroup, grouped, measure_groups
 
@@ -31,7 +31,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "unread.safetensors"
 _MEASURES_VERSION = 1
 
 LOOKS = (*lettergroups.MEASURES, *lettering.MEASURES)
-"""Names of the measures that the network sees."""
+"""Names of the measures that the trees see."""
 
 # From which probabilities on, of 255, pixels count as letters, one after the other: what a low
 # one joins to the leaves behind it, a high one tells from them. Pixels that a group has at least,
@@ -98,7 +98,7 @@ class Weights:
     """alone, beside: logits from which on a group may be an overlay in a photo without known
     ones, and is one in a photo with such."""
 
-    network: Perceptron
+    trees: Trees
     alone: float
     beside: float
     sha256: str = ""
@@ -111,4 +111,4 @@ def load_weights(path: Path = WEIGHTS) -> Weights:
     if json.loads(held.about.get("looks", "[]")) != list(LOOKS):
         raise unfit(path, "they were made for other measures")
     about = held.about
-    return Weights(held.perceptron(), float(about["alone"]), float(about["beside"]), held.sha256)
+    return Weights(held.trees(), float(about["alone"]), float(about["beside"]), held.sha256)

@@ -91,7 +91,7 @@ def lines_read_alone(
     groups = candidates(left.overlay)
     if not groups:
         return []
-    scores = load_weights().network.logits(look(pixels, left, groups, []))
+    scores = load_weights().trees.logits(look(pixels, left, groups, []))
     scored = [(float(s), group) for s, group in zip(scores, groups, strict=True) if s >= _WORTH]
     scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
     found = []
@@ -199,7 +199,7 @@ def _lines(
     found: list[tuple[float, LetterGroup]] = []
     # What was found first is a mark beside which others need less.
     for _ in range(_ROUNDS):
-        scores = weights.network.logits(beside(strokes, letters, groups, known))
+        scores = weights.trees.logits(beside(strokes, letters, groups, known))
         least = weights.beside if known else weights.alone
         pairs = zip(map(float, scores), groups, strict=True)
         sure = [(score, group) for score, group in pairs if score >= least]

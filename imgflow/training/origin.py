@@ -12,19 +12,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from imgflow.engines.origin import LOOKS, MOST_WORDING, Seen, Weights
-from imgflow.engines.perceptron import mean_of
 from imgflow.engines.spec import TextDetector
 from imgflow.imaging.masks import polygon_mask
 from imgflow.lineage.record import TextRegion
 from imgflow.synthesis.fonts import Fonts
 from imgflow.synthesis.overlays import KINDS, DrawnLine, Overlay, draw_overlay
 from imgflow.synthesis.phrases import Words
-from imgflow.training.perceptron import NETWORKS, Examples, above, learned, save
 from imgflow.training.photos import Photo
 from imgflow.training.scenes import GROUNDS, scaled, shown
+from imgflow.training.trees import ROUNDS, Examples, above, learned, save
 
 # How often each of GROUNDS and each of KINDS comes: a tiled mark gives many regions of a kind.
 _OFTEN = (0.4, 0.22, 0.25, 0.13)
@@ -35,6 +36,9 @@ _LEAST_CONFIDENCE = 0.5
 # that or be uncertain.
 _FALSE = 0.004
 _DOUBTFUL = 0.012
+# Parts of the photos that words are weighed on, each by trees that the others grew; how dear
+# words are.
+_FOLDS, _WORDS_DECAY = 4, 5.0
 # Most that a rare kind of overlay is raised by.
 _MOST_BALANCE = 4.0
 # Share of a region that a drawn line must cover to name it.
@@ -215,17 +219,19 @@ def _reads_like(text: str, drawn: str) -> bool:
 class Lessons:
     """Regions of many photos. seen: with groups numbered over all photos. truth: (N,) bool.
 
-    weight: (N,) so that a label of many lines counts little more than one line.
+    weight: (N,) so that a label of many lines counts little more than one line. photo: (N,) which
+    of the photos each is in.
     """
 
     seen: Seen
     truth: NDArray[np.bool_]
     weight: NDArray[np.float32]
+    photo: NDArray[np.intp]
 
 
 def lessons(found: Sequence[tuple[Seen, Labelled]]) -> Lessons:
     """Photos' regions together, without those that nobody can name."""
-    looks, words, groups, truth, weight, kinds = [], [], [], [], [], []
+    looks, words, groups, truth, weight, kinds, photo = [], [], [], [], [], [], []
     for number, (seen, labels) in enumerate(found):
         known = [
             index
@@ -240,10 +246,12 @@ def lessons(found: Sequence[tuple[Seen, Labelled]]) -> Lessons:
             truth.append(labels.overlays[index])
             weight.append(alike**-0.5)
             kinds.append(labels.kinds[index])
+            photo.append(number)
     return Lessons(
         Seen(np.stack(looks), np.stack(words), np.array(groups)),
         np.array(truth, bool),
         _balanced(np.array(weight, np.float32), np.array(truth, bool), np.array(kinds)),
+        np.array(photo),
     )
 
 
@@ -259,16 +267,49 @@ def _balanced(
     return balanced
 
 
-def teach(taught: Lessons, kept: Lessons, seed: int, steps: int = 1000) -> Weights:
+def teach(taught: Lessons, kept: Lessons, seed: int, rounds: int = ROUNDS) -> Weights:
     """Weights learned from `taught`, with thresholds that fit `kept`."""
-    examples = Examples(
-        taught.seen.looks, taught.truth, taught.weight, taught.seen.words, MOST_WORDING
-    )
-    networks = [learned(examples, seed + number, steps) for number in range(NETWORKS)]
-    said = np.mean([each for _, each in networks], axis=0)
-    weights = Weights(mean_of([each for each, _ in networks]), said, low=0.5, high=0.5)
+    examples = Examples(taught.seen.looks, taught.truth, taught.weight)
+    words = _words(taught, _unseen(examples, taught.photo, seed, rounds))
+    weights = Weights(learned(examples, seed, rounds), words, low=0.5, high=0.5)
     products = weights.scores(kept.seen)[~kept.truth]
     return replace(weights, low=above(products, _DOUBTFUL), high=above(products, _FALSE))
+
+
+def _unseen(
+    examples: Examples, photo: NDArray[np.intp], seed: int, rounds: int
+) -> NDArray[np.float32]:
+    """(N,) logits, each of trees that did not learn from that line's photo."""
+    logits = np.zeros(len(photo), np.float32)
+    for fold in range(_FOLDS):
+        there = photo % _FOLDS == fold
+        trees = learned(examples.chosen(~there), seed, rounds)
+        logits[there] = trees.logits(examples.looks[there])
+    return logits
+
+
+def _words(taught: Lessons, looked: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What words add to logits of lines that were only looked at: a logistic regression."""
+    words = torch.from_numpy(taught.seen.words.astype(np.float64))
+    logits, truth, weight = (
+        torch.from_numpy(np.asarray(each, np.float64))
+        for each in (looked, taught.truth, taught.weight)
+    )
+    said = torch.zeros(words.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([said], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        spoken = (words @ said).clamp(-MOST_WORDING, MOST_WORDING)
+        losses = functional.binary_cross_entropy_with_logits(
+            logits + spoken, truth, reduction="none"
+        )
+        total = (losses * weight).sum() + _WORDS_DECAY * said.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return said.detach().numpy().astype(np.float32)
 
 
 def figures(weights: Weights, judged: Lessons) -> dict[str, float]:
@@ -286,4 +327,4 @@ def figures(weights: Weights, judged: Lessons) -> dict[str, float]:
 def export(weights: Weights, path: Path, about: dict[str, str]) -> None:
     """Write weights as engines.origin reads them."""
     said = {"low": repr(weights.low), "high": repr(weights.high)}
-    save(weights.network, path, LOOKS, {**about, **said}, words=weights.words)
+    save(weights.trees, path, LOOKS, {**about, **said}, words=weights.words)

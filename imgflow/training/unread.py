@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.perceptron import mean_of
 from imgflow.engines.spec import TextMap
 from imgflow.engines.unread import LOOKS, Weights, candidates, look
 from imgflow.imaging.lettergroups import LetterGroup, without
 from imgflow.imaging.masks import polygon_mask
 from imgflow.training.origin import Labelled
-from imgflow.training.perceptron import NETWORKS, Examples, above, learned, save
+from imgflow.training.trees import ROUNDS, Examples, above, learned, save
 
 # Share of a group's strokes that lie in drawn lines, from which on it is an overlay, and up to
 # which it is none.
@@ -73,21 +72,19 @@ def together(found: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> 
     return Groups(len(found), photo, np.concatenate(looks), np.concatenate(truths))
 
 
-def teach(taught: Groups, kept: Groups, seed: int, steps: int = 1000) -> Weights:
+def teach(taught: Groups, kept: Groups, seed: int, rounds: int = ROUNDS) -> Weights:
     """Weights learned from `taught`, with thresholds that fit `kept`."""
     # A photo with many groups counts little more than one with one.
     _, number, count = np.unique(taught.photo, return_inverse=True, return_counts=True)
     weight = (count[number] ** -0.5).astype(np.float32)
-    said = np.zeros((len(weight), 0), np.float32)
-    examples = Examples(taught.looks, taught.truth, weight, said)
-    network = mean_of([learned(examples, seed + each, steps)[0] for each in range(NETWORKS)])
-    scores = network.logits(kept.looks)
+    trees = learned(Examples(taught.looks, taught.truth, weight), seed, rounds)
+    scores = trees.logits(kept.looks)
     alone, beside = (
         # More likely than not, at least.
         max(above(_worst(kept, scores, marked=marked), share), 0.0)
         for marked, share in ((False, _ALONE), (True, _BESIDE))
     )
-    return Weights(network, alone, beside)
+    return Weights(trees, alone, beside)
 
 
 def _worst(kept: Groups, scores: NDArray[np.float32], *, marked: bool) -> NDArray[np.float32]:
@@ -104,7 +101,7 @@ def _worst(kept: Groups, scores: NDArray[np.float32], *, marked: bool) -> NDArra
 def figures(weights: Weights, groups: Groups) -> dict[str, float]:
     """Shares of the overlays' groups that are found, and of photos in which something else is
     called an overlay, where none is known ("alone") and where some are."""
-    scores = weights.network.logits(groups.looks)
+    scores = weights.trees.logits(groups.looks)
     called = scores >= np.where(groups.marked, weights.beside, weights.alone)
     found = {"photos": float(groups.photos)}
     for name, where in (("alone", ~groups.marked), ("beside", groups.marked)):
@@ -119,4 +116,4 @@ def figures(weights: Weights, groups: Groups) -> dict[str, float]:
 def export(weights: Weights, path: Path, about: dict[str, str]) -> None:
     """Write weights as engines.unread reads them."""
     said = {"alone": repr(weights.alone), "beside": repr(weights.beside)}
-    save(weights.network, path, LOOKS, {**about, **said})
+    save(weights.trees, path, LOOKS, {**about, **said})

@@ -22,8 +22,8 @@ from imgflow.engines.origin import (
     spec,
     wording,
 )
-from imgflow.engines.perceptron import PLANES
 from imgflow.engines.spec import TextMap
+from imgflow.engines.trees import PLANES
 from imgflow.errors import EngineUnavailable
 from imgflow.lineage.record import TextRegion
 
@@ -160,7 +160,7 @@ def test_wording_alone_decides_nothing() -> None:
     """However many words speak for an overlay, the score moves by a bounded amount only."""
     weights = load_weights()
     weights = replace(weights, words=np.full(len(WORDING), 9.0, np.float32))
-    looks = np.repeat(weights.network.mean[None], 2, axis=0)
+    looks = np.repeat(weights.trees.usual[None], 2, axis=0)
     words = np.stack([np.zeros(len(WORDING)), np.ones(len(WORDING))]).astype(np.float32)
     plain, loud = weights.scores(Seen(looks, words, np.arange(2)))
     moved = np.log(loud / (1 - loud)) - np.log(plain / (1 - plain))
@@ -170,8 +170,8 @@ def test_wording_alone_decides_nothing() -> None:
 def test_lines_of_one_make_share_a_score() -> None:
     weights = load_weights()
     chance = np.random.default_rng(0)
-    mean, scale = weights.network.mean, weights.network.scale
-    looks = (mean + scale * chance.normal(size=(3, len(LOOKS)))).astype(np.float32)
+    usual = weights.trees.usual
+    looks = (usual * chance.normal(1, 1, size=(3, len(LOOKS)))).astype(np.float32)
     words = np.zeros((3, len(WORDING)), np.float32)
     one, two, other = weights.scores(Seen(looks, words, np.array([0, 0, 1])))
     assert one == two != other

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from samples import Pixels, photo, stamp
 
 from imgflow.engines.eraser import NeuralEraser
-from imgflow.engines.perceptron import PLANES
 from imgflow.engines.spec import TextMap
+from imgflow.engines.trees import PLANES
 from imgflow.engines.unread import LOOKS, candidates, load_weights, look, spec
 from imgflow.errors import EngineUnavailable
 
@@ -67,7 +67,7 @@ def scores(pixels: Pixels) -> list[float]:
     """What the shipped judge says of the groups that the shipped finder sees in a photo."""
     seen = NeuralEraser().survey(pixels)
     groups = candidates(seen.overlay)
-    logits = load_weights().network.logits(look(pixels, seen, groups, []))
+    logits = load_weights().trees.logits(look(pixels, seen, groups, []))
     return [float(each) for each in logits]
 
 

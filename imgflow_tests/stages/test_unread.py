@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import cv2
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from samples import FakeDetector, Pixels
 
-from imgflow.engines.perceptron import Perceptron
 from imgflow.engines.spec import TextMap
+from imgflow.engines.trees import Trees
 from imgflow.engines.unread import LOOKS, Weights
 from imgflow.lineage.record import TextRegion
 from imgflow.stages.unread import lines_read_alone, unread_overlays
@@ -28,12 +29,13 @@ ALONE, BESIDE = 0.75, 0.68
 @pytest.fixture(autouse=True)
 def _judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge that goes by the mean probability alone: its logit is ten times that."""
-    count = len(LOOKS)
-    chosen = np.zeros((count, 1), np.float32)
-    chosen[LOOKS.index("sure")] = 10
-    zeros, ones = np.zeros(count, np.float32), np.ones(count, np.float32)
-    network = Perceptron(zeros, ones, chosen, zeros[:1], ones[:1], zeros[:1])
-    weights = Weights(network, alone=10 * ALONE, beside=10 * BESIDE)
+
+    class Mean(Trees):
+        def logits(self, looks: NDArray[np.float32]) -> NDArray[np.float32]:
+            return 10 * looks[:, LOOKS.index("sure")]
+
+    trees = Mean(*[np.zeros(1, np.float32)] * len(fields(Trees)))
+    weights = Weights(trees, alone=10 * ALONE, beside=10 * BESIDE)
     monkeypatch.setattr("imgflow.stages.unread.load_weights", lambda: weights)
 
 

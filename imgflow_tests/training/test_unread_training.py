@@ -84,7 +84,7 @@ def some_groups(count: int, seed: int) -> Groups:
 
 def test_a_judge_learns_and_comes_back_from_its_file(tmp_path: Path) -> None:
     taught, kept = some_groups(300, 1), some_groups(200, 2)
-    weights = teach(taught, kept, seed=5, steps=150)
+    weights = teach(taught, kept, seed=5, rounds=150)
     known = figures(weights, kept)
     assert known["photos"] == 200
     assert known["alone_found"] > 0.9
@@ -95,7 +95,7 @@ def test_a_judge_learns_and_comes_back_from_its_file(tmp_path: Path) -> None:
     export(weights, path, {"seed": "5"})
     again = load_weights(path)
     assert (again.alone, again.beside) == (weights.alone, weights.beside)
-    assert np.array_equal(again.network.logits(kept.looks), weights.network.logits(kept.looks))
+    assert np.array_equal(again.trees.logits(kept.looks), weights.trees.logits(kept.looks))
 
 
 def test_photos_without_groups_count_among_those_looked_at() -> None:
@@ -112,5 +112,5 @@ def test_the_threshold_is_never_below_an_even_chance(marked: bool) -> None:
     """Where nothing else was ever taken for an overlay, nothing says how far to go."""
     groups = some_groups(60, 3)
     groups.looks[:, MEASURES.index("marks")] = marked
-    weights = teach(groups, groups, seed=1, steps=50)
+    weights = teach(groups, groups, seed=1, rounds=50)
     assert min(weights.alone, weights.beside) >= 0

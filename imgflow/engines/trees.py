@@ -1,9 +1,8 @@
-"""A small network over measures, as imgflow's judges of text are: numpy is all that it needs."""
+"""Boosted trees over measures, as imgflow's judges of text are: numpy is all that they need."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,49 +15,40 @@ from imgflow.errors import EngineUnavailable
 
 Values = NDArray[Any]
 
-PLANES = ("mean", "scale", "hidden", "hidden_bias", "out", "out_bias")
-"""Names of its tensors in a file."""
-
-_FARTHEST = 4.0
-"""Spreads from the mean beyond which a measure says no more."""
+PLANES = ("usual", "roots", "measure", "level", "lower", "higher", "value")
+"""Names of their tensors in a file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Perceptron:
-    """Looks are standardised; one hidden layer; one output. All float32.
+class Trees:
+    """What many small trees of decisions add up to (gradient boosting; Friedman 2001).
 
-    mean, scale: (F,). hidden: (F, H). hidden_bias, out: (H,). out_bias: (1,).
+    A node asks whether a measure is above a level, and names the node to go to. A leaf leads to
+    itself. All trees' nodes lie one after the other; (M,) of them.
+
+    usual: (F,) float32, a measure where nothing is known of it. roots: (T,) int32. measure: (M,)
+    int32. level: (M,) float32. lower, higher: (M,) int32, for measures up to the level and above
+    it. value: (M,) float32, what a leaf adds to the logit, 0 elsewhere.
     """
 
-    mean: Values
-    scale: Values
-    hidden: Values
-    hidden_bias: Values
-    out: Values
-    out_bias: Values
+    usual: Values
+    roots: Values
+    measure: Values
+    level: Values
+    lower: Values
+    higher: Values
+    value: Values
 
     def logits(self, looks: Values) -> Values:
-        """(N,) of looks (N, F)."""
-        hidden = np.maximum(self.standard(looks) @ self.hidden + self.hidden_bias, 0)
-        return np.asarray(hidden @ self.out + self.out_bias[0], np.float32)
-
-    def standard(self, looks: Values) -> Values:
-        """Looks (N, F) as what the network learns from."""
-        scaled = (looks - self.mean) / self.scale
-        return np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.float32)
-
-
-def mean_of(networks: Sequence[Perceptron]) -> Perceptron:
-    """The network whose logit is the mean of those of others: they lie side by side in it."""
-    count = np.float32(len(networks))
-    return Perceptron(
-        networks[0].mean,
-        networks[0].scale,
-        hidden=np.concatenate([each.hidden for each in networks], axis=1),
-        hidden_bias=np.concatenate([each.hidden_bias for each in networks]),
-        out=np.concatenate([each.out for each in networks]) / count,
-        out_bias=np.sum([each.out_bias for each in networks], axis=0) / count,
-    )
+        """(N,) float32 of looks (N, F)."""
+        rows = np.arange(len(looks))[:, None]
+        at = np.repeat(self.roots[None], len(looks), axis=0)
+        while True:
+            above = looks[rows, self.measure[at]] > self.level[at]
+            after = np.where(above, self.higher[at], self.lower[at])
+            if np.array_equal(after, at):
+                return np.asarray(self.value[at].sum(axis=1), np.float32)
+            at = after
 
 
 def judge_spec(name: str, version: int, sha256: str) -> EngineSpec:
@@ -81,8 +71,8 @@ class Held:
     about: dict[str, str]
     sha256: str
 
-    def perceptron(self) -> Perceptron:
-        return Perceptron(**{name: self.planes[name] for name in PLANES})
+    def trees(self) -> Trees:
+        return Trees(**{name: self.planes[name] for name in PLANES})
 
 
 def read_weights(path: Path) -> Held:
@@ -92,7 +82,7 @@ def read_weights(path: Path) -> Held:
     try:
         with safe_open(str(path), "np") as file:
             names = file.keys()
-            planes = {name: file.get_tensor(name).astype(np.float32) for name in names}
+            planes = {name: file.get_tensor(name) for name in names}
             about = file.metadata() or {}
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, SafetensorError) as error:
