@@ -80,13 +80,13 @@ class RepairGates(Settings):
     """Thresholds of a fill, measured on a displaced probe and at the rim of the mask."""
 
     psnr: float = Field(14.0, ge=0, description="least PSNR under the probe's mask, dB")
-    ssim: float = Field(0.5, ge=-1, le=1, description="least SSIM around the probe")
+    ssim: float = Field(0.4, ge=-1, le=1, description="least SSIM around the probe")
     haarpsi: float = Field(0.4, ge=0, le=1, description="least HaarPSI around the probe")
     edge_continuity: float = Field(
         1.8, ge=0, description="most that the mask's rim may show; 1: not at all"
     )
     gain: float | None = Field(
-        2.0,
+        1.25,
         ge=0,
         le=60,
         description="least PSNR that a repair wins, as its probes tell, dB; null: any",
@@ -161,7 +161,7 @@ class DetextSettings(Settings):
     )
     own_marks: list[Annotated[Line, Field(min_length=2)]] = Field(
         default_factory=list,
-        description="marks that are yours: removed though they claim rights",
+        description="marks that you put on photos: removed though they claim rights, and in doubt",
     )
     detector: Line = Field("rapidocr", description="text detector engine")
     fallback: Line | None = Field(None, description="detector where that one is not available")

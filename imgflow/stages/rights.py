@@ -14,6 +14,8 @@ _CLAIM = re.compile(
     r"版权|版權|著作権|авторск",
     re.IGNORECASE,
 )
+# How an address begins: no part of anybody's name.
+_SCHEME = re.compile(r"\bhttps?\s?:?\s?/*|\bwww\.", re.IGNORECASE)
 # Who makes and sells photographs. Beside a name it is a claim; alone it may be a button.
 _TRADE = re.compile(
     r"\w*(photogra|fotogra|фотогра)\w*|\b(photos?|fotos?|studios?|images|imaging|pictures|visuals|"
@@ -51,7 +53,7 @@ _ALIKE = 0.8
 def claims_rights(text: str) -> bool:
     """Whether a text says whose the photo is: a sign, a photographer's trade, or an agency."""
     # OCR often leaves out the space between two words.
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _SCHEME.sub("", text))
     if _CLAIM.search(text) or _STOCK.search(text):
         return True
     named, trades = _TRADE.subn(" ", text)
@@ -87,7 +89,8 @@ def _runs(text: str) -> set[str]:
 
 def _letters(text: str) -> str:
     """Letters and digits alone, in one case, those that look alike made the same."""
-    plain = unicodedata.normalize("NFKD", text.casefold()).translate(_LOOKALIKES)
+    name = _SCHEME.sub("", text.casefold())
+    plain = unicodedata.normalize("NFKD", name).translate(_LOOKALIKES)
     return "".join(each for each in plain if each.isalnum())
 
 

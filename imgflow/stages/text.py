@@ -237,17 +237,25 @@ def select_unwanted(
     uncertain: list[TextRegion] = []
     going = free
     if settings.text == "overlays":
-        going, uncertain = _overlays(free)
+        going, uncertain = _overlays(free, settings.own_marks)
     claimed = () if job.person else _claiming(going, settings.own_marks)
     return Selection(
         tuple(Unwanted(region, "policy") for region in going), (), tuple(uncertain), claimed
     )
 
 
-def _overlays(regions: Sequence[TextRegion]) -> tuple[list[TextRegion], list[TextRegion]]:
+def _overlays(
+    regions: Sequence[TextRegion], own_marks: Sequence[str]
+) -> tuple[list[TextRegion], list[TextRegion]]:
     """Regions that lie over the photo, and those that may."""
-    sure = [region for region in regions if region.kind == "overlay"]
-    doubtful = [region for region in regions if region.kind is None]
+    # In doubt, what reads like a mark that the shop puts on photos was put there.
+    sure = [
+        region
+        for region in regions
+        if region.kind == "overlay"
+        or (region.kind is None and names_own_mark(region.text, own_marks))
+    ]
+    doubtful = [region for region in regions if region.kind is None and region not in sure]
     printed = [region for region in regions if region.kind == "product"]
     # A copy of a mark that is known for an overlay is no doubt one as well, and so is what goes on
     # with it.

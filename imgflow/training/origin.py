@@ -34,7 +34,7 @@ _DRAWN = (0.2, 0.26, 0.28, 0.12, 0.14)
 _LEAST_CONFIDENCE = 0.5
 # Share of product lines, on photos kept back, that may be called overlays, and that may be called
 # that or be uncertain.
-_FALSE = 0.004
+_FALSE = 0.006
 _DOUBTFUL = 0.012
 # Parts of the photos that words are weighed on, each by trees that the others grew; how dear
 # words are.

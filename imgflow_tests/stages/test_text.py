@@ -110,6 +110,15 @@ def test_own_marks_and_a_persons_word_settle_rights(
     assert found.claimed == ()
 
 
+def test_in_doubt_an_own_mark_was_put_on_the_photo(select: Callable[..., Selection]) -> None:
+    below = region("Maps", None, y=148)
+    found = select(UNSURE, below, PRODUCT, own_marks=["ATLAS"])
+    assert texts(found.unwanted) == ["Atlas", "Maps"]
+    assert found.uncertain == ()
+    assert texts(select(UNSURE, PRODUCT, own_marks=["NORDWIND"]).uncertain) == ["Atlas"]
+    assert select(PRODUCT, own_marks=["NORDWIND"]).unwanted == ()
+
+
 def test_a_manifest_outweighs_kind_and_rights(make_job: MakeJob) -> None:
     job = make_job(manifest={"job_id": "j", "steps": [{"op": "remove_text"}]})
     view = np.zeros((200, 300, 3), np.uint8)
@@ -148,6 +157,15 @@ def test_what_the_photos_edge_leaves_of_an_own_mark_is_one() -> None:
     assert names_own_mark("ow Lane Im", own)
     assert not names_own_mark("Images", own)
     assert not names_own_mark("Stone Bridge Images", own)
+
+
+def test_how_an_address_begins_is_no_part_of_a_name() -> None:
+    own = ["https://lens.blue-barn.net"]
+    assert names_own_mark("lens.blue-", own)
+    assert names_own_mark("http://lens.blue", own)
+    assert not names_own_mark("https://www.", own)
+    assert claims_rights("https://lens.blue-barn.net")
+    assert not claims_rights("https://lens")
 
 
 def test_judged_regions_are_kept_for_the_next_look(
