@@ -149,6 +149,10 @@ def upscaler(
     start: Annotated[
         Path | None, typer.Option(help="Clean weights to begin with, or a clean checkpoint.pt.")
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Clean weights whose mean of eight looks is half of the truth."),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:
@@ -166,7 +170,11 @@ def upscaler(
     known = load_photos(photos)
     names = sorted(known)
     kept = names[::KEPT]
-    samples = lesson.Pairs([known[name] for name in names if name not in kept], character, seed)
+    if teacher is not None and character != "clean":
+        raise typer.BadParameter("only the clean character has a teacher")
+    shown = [known[name] for name in names if name not in kept]
+    taught = None if teacher is None else lesson.teacher_of(teacher)
+    samples = lesson.Pairs(shown, character, seed, taught)
     unseen = lesson.Pairs([known[name] for name in kept], character, seed + 1)
     torch.manual_seed(seed)
     network = SuperResolver()
