@@ -87,7 +87,7 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
 
     Raises ValueError for anything else: a mask with greys has no meaning.
     """
-    if mask.ndim != 2 or mask.dtype != np.uint8 or not np.isin(mask, (0, 255)).all():
+    if mask.ndim != 2 or mask.dtype != np.uint8 or not ((mask == 0) | (mask == 255)).all():
         raise ValueError("a mask is (H, W) uint8 with the values 0 and 255 only")
     return encode_lossless(mask)
 

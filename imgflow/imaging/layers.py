@@ -119,10 +119,17 @@ def copies_of(seen: NDArray[Any], clean: NDArray[Any], mask: Mask) -> list[Move]
 def _likely(seen: NDArray[Any], clean: NDArray[Any], mask: Mask) -> Values:
     """(H, W) 0..1: how likely there is all of a layer, by how much was taken off. A mask may be
     bars, which are alike however they are moved along themselves."""
-    taken = np.abs(_levels(seen) - _levels(clean)).mean(axis=2)
-    most = float(np.quantile(taken[mask > 0], 1 - _MOST))
-    likely = np.where(mask > 0, np.clip(taken / max(most, 1e-3), 0, 1), 0)
-    return np.asarray(likely, np.float32)
+    likely = np.zeros(mask.shape, np.float32)
+    box = mask_box(mask)
+    if box is None:
+        return likely
+    here = mask[box.slices] > 0
+    # In whole numbers: of a large photo, all colours as floats would be too much.
+    taken = cv2.absdiff(seen[box.slices], clean[box.slices]).sum(axis=2, dtype=np.float32)
+    taken /= np.float32(seen.shape[2] * data_range(seen.dtype))
+    most = float(np.quantile(taken[here], 1 - _MOST))
+    likely[box.slices][here] = np.clip(taken[here] / max(most, 1e-3), 0, 1)
+    return likely
 
 
 def _levels(pixels: NDArray[Any]) -> Values:

@@ -112,12 +112,18 @@ def mask_box(mask: Mask) -> Box | None:
 
 def hole_boxes(mask: Mask, reach: int) -> list[Box]:
     """Boxes that together hold the mask; holes nearer than `reach` pixels share one box."""
+    all_of_it = mask_box(mask)
+    if all_of_it is None:
+        return []
     # Components of a mask grown by half the reach touch exactly when the holes are near.
-    grown = dilate(mask, (reach + 1) // 2)
+    grow = (reach + 1) // 2
+    around = all_of_it.padded(grow, *mask.shape)
+    grown = dilate(np.ascontiguousarray(mask[around.slices]), grow)
     count, _, stats, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
     boxes: list[Box] = []
     for left, top, width, height, _ in stats[1:count]:
         part = Box(int(top), int(left), int(top + height), int(left + width))
+        part = part.moved(around.top, around.left)
         inner = mask_box(mask[part.slices])
         if inner is not None:
             boxes.append(inner.moved(part.top, part.left))

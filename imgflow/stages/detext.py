@@ -283,7 +283,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
 
 
 STAGE = Stage(
-    code_version="9",
+    code_version="10",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,17 @@ def test_the_same_seed_teaches_the_same() -> None:
     one, other = (teach(some_lessons(100, 0), some_lessons(100, 1), 3, 20) for _ in range(2))
     assert np.array_equal(one.trees.level, other.trees.level)
     assert np.array_equal(one.words, other.words)
+
+
+def test_words_speak_for_what_they_were_seen_on() -> None:
+    lessons = some_lessons(400, 0)
+    # Looks say nothing here.
+    looks = np.random.default_rng(5).normal(size=lessons.seen.looks.shape).astype(np.float32)
+    words = lessons.seen.words.copy()
+    words[:, WORDING.index("mark")] = lessons.truth
+    words[:, WORDING.index("goods")] = ~lessons.truth
+    told = replace(lessons, seen=Seen(looks, words, lessons.seen.groups))
+    said = dict(zip(WORDING, teach(told, told, seed=0, rounds=20).words, strict=True))
+    assert said["mark"] > 0.5
+    assert said["goods"] < -0.5
+    assert said["date"] == 0
