@@ -263,6 +263,82 @@ def test_a_denoiser_has_a_fallback_of_its_own(
     assert record.notes[0].startswith("the fallback was used: ")
 
 
+STAYS: dict[str, Any] = {"min_long_side": 1, "sharpen_below": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        ("detext", {"fill": "magic"}),
+        ("inpaint", {"fill": "magic"}),
+        ("inpaint", {"fill": "magic", "fallback": "telea"}),
+        ("inpaint", {"better": ["magic"]}),
+        ("upscale", {**STAYS, "engine": "magic"}),
+        ("upscale", {**STAYS, "engine": "magic", "fallback": "lanczos"}),
+        ("upscale", {**STAYS, "better": ["magic"]}),
+        ("upscale", {**STAYS, "mode": "creative", "creative_engine": "magic"}),
+        ("upscale", {**STAYS, "denoiser": "magic"}),
+        ("upscale", {**STAYS, "sharpener": "magic"}),
+    ],
+)
+def test_an_engine_that_is_not_there_stops_no_photo_that_does_not_need_it(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey], part: str, settings: Any
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)))
+    line = make_line(**{"upscale": STAYS, part: settings})
+    passage = rescue(key, line)
+    assert [step.record.version for step in passage.steps] == list(Version)
+    assert not passage.stopped
+    assert not any("fallback" in note for step in passage.steps for note in step.record.notes)
+    assert unmade(key, line) is None
+    assert all(step.reused for step in rescue(key, line).steps)
+
+
+def test_a_photo_that_waits_for_an_engine_is_made_once_it_is_there(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey], engines: Engines
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)), manifest=STEPS)
+    line = make_line(inpaint={"fill": "lama", "gates": GATES}, upscale=STAYS)
+    assert inpainted(rescue(key, line)).verdict is Verdict.NEEDS_REVIEW
+    waits = unmade(key, line)
+    assert waits is not None
+    assert waits.why == "stopped"
+    engines.register_filler("lama", lambda: FakeFiller("lama", lambda p, m: painted(p, m, 90)))
+    ready = unmade(key, line)
+    assert ready is not None
+    assert ready.why == "changed"
+    assert inpainted(rescue(key, line)).verdict is Verdict.REPAIRED
+
+
+def test_a_finder_of_things_is_not_replaced_by_a_fill(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey]
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)))
+    rule = {"detector": "magic", "action": "fill"}
+    record = inpainted(
+        rescue(key, make_line(inpaint={"fallback": "biharmonic", "objects": [rule]}))
+    )
+    assert record.verdict is Verdict.NEEDS_REVIEW
+    assert record.settings["fallback"] == "biharmonic"
+
+
+def test_a_region_is_read_by_the_fallback_of_the_text_detector(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey]
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)), manifest=STEPS)
+    line = make_line(
+        detext={"detector": "magic", "fallback": "rapidocr"},
+        inpaint={"fill": "telea", "fallback": "biharmonic", "gates": GATES},
+        upscale=STAYS,
+    )
+    record = inpainted(rescue(key, line))
+    assert record.verdict is Verdict.REPAIRED
+    (operation,) = record.operations
+    assert operation.engine is not None
+    assert operation.engine.name == "telea"
+    assert "'magic'" in record.notes[0]
+
+
 def test_a_creative_engine_falls_back_to_a_conservative_one(
     make_line: Callable[..., Line], drop: Callable[..., ImageKey]
 ) -> None:
