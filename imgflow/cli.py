@@ -505,6 +505,8 @@ def generate(
             )
             for number in range(variants)
         ]
+    for path, _ in wishes:
+        making.require_target(path)
     rows: list[dict[str, Any]] = []
     with _progress(quiet=as_json) as progress:
         bar = progress.add_task("pictures", total=len(wishes))
