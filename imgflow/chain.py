@@ -339,7 +339,8 @@ def run_stage(stage: Stage, picture: Picture, job: Job) -> Outcome:
     """A stage's outcome, with what its engines told of their work. Raises what it raises."""
     with accounting() as told:
         outcome = stage.run(picture, job)
-    return _with_account(outcome, told) if told.calls or told.notes else outcome
+    paid = any(each.cost is not None for each in outcome.operations)
+    return _with_account(outcome, told) if told.calls or told.notes or paid else outcome
 
 
 def _with_account(outcome: Outcome, told: Account) -> Outcome:
@@ -356,9 +357,13 @@ def _with_account(outcome: Outcome, told: Account) -> Outcome:
                     known[name] = getattr(told, name)
             operations[number] = operation.model_copy(update=known)
     # Of detectors too, and where nothing was repaired.
-    paid = {} if told.cost is None else {"cost": told.cost}
-    if paid and operations:
-        operations[-1] = operations[-1].model_copy(update=paid)
+    spent = [*(each.cost for each in operations), told.cost]
+    costs = [cost for cost in spent if cost is not None]
+    paid = {"cost": round(sum(costs), 6)} if costs else {}
+    if told.cost is not None and operations:
+        # What one operation has kept account of itself stays.
+        cost = round((operations[-1].cost or 0.0) + told.cost, 6)
+        operations[-1] = operations[-1].model_copy(update={"cost": cost})
     return replace(
         outcome,
         operations=tuple(operations),

@@ -523,7 +523,8 @@ def generate(
         return
     for row in rows:
         _say(f"{row['file']}: synthetic, seed {row['generation']['seed']}")
-    _say(f"{len(rows)} made by '{generator.spec.name}'" + (" Next: imgflow run" if catalog else ""))
+    following = ". Next: imgflow run" if catalog and rows else ""
+    _say(f"{len(rows)} made by '{generator.spec.name}'{following}")
 
 
 @app.command()

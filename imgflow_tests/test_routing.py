@@ -13,14 +13,16 @@ from samples import FakeFiller, encoded, painted, photo
 
 from imgflow.calibration import Calibration, load_calibration, prices_of, save_calibration
 from imgflow.chain import Line, rescue, unmade
+from imgflow.engines.account import account
 from imgflow.engines.registry import Engines
-from imgflow.engines.spec import EngineSpec
+from imgflow.engines.spec import EngineSpec, Proposal
 from imgflow.errors import EngineUnavailable, ImgflowError
 from imgflow.home import Home
 from imgflow.lineage.record import Record, Verdict, Version
 from imgflow.policy.choice import Prices, choose
 from imgflow.policy.manifest import Manifest
 from imgflow.policy.policy import Policy, Traits
+from imgflow.reports.table import row as row_of
 from imgflow.routing import explain
 from imgflow.store.keys import ImageKey
 
@@ -353,6 +355,53 @@ def test_a_creative_engine_falls_back_to_a_conservative_one(
     assert operation.engine is not None
     assert operation.engine.name == "lanczos"
     assert operation.parameters["mode"] == "conservative"
+
+
+# -- paid --------------------------------------------------------------------------------
+
+
+class PaidFiller(FakeFiller):
+    def fill(self, pixels: Any, mask: Any, **asked: Any) -> Any:
+        account().pay(0.02)
+        return super().fill(pixels, mask, **asked)
+
+
+class PaidFinder:
+    """Proposes what it was given, for a price."""
+
+    spec = EngineSpec(name="finder", kind="object_detector", model_id="fake-1", licence="MIT")
+
+    def __init__(self, *found: Proposal) -> None:
+        self.found = list(found)
+
+    def propose(self, pixels: Any) -> list[Proposal]:
+        account().pay(0.5)
+        account().calls += 1
+        return self.found
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_finder_and_fill_are_both_in_the_cost(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey], engines: Engines, found: bool
+) -> None:
+    pixels = photo("coffee", 64)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[8:18, 8:20] = 255
+    filler = PaidFiller("vendor", lambda p, m: painted(p, m, 90))
+    engines.register_filler("vendor", lambda: filler)
+    finder = PaidFinder(*([Proposal("mug", 0.9, mask)] if found else []))
+    engines.register_object_detector("finder", lambda: finder)
+    rule = {"detector": "finder", "action": "fill", "keep_subject": False, "grow": 0}
+    line = make_line(
+        inpaint={"fill": "vendor", "gates": GATES, "objects": [rule], "text_first": None},
+        upscale=STAYS,
+    )
+    record = inpainted(rescue(drop("a.png", encoded(pixels)), line))
+    cost = 0.5 + 0.02 * filler.calls
+    assert bool(filler.calls) is found
+    assert record.measures["cost"] == pytest.approx(cost)
+    assert sum(each.cost or 0 for each in record.operations) == pytest.approx(cost if found else 0)
+    assert row_of(record)["cost"] == pytest.approx(cost)
 
 
 # -- explained --------------------------------------------------------------------------

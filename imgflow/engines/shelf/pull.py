@@ -12,6 +12,7 @@ import requests
 
 from imgflow.engines.shelf.cards import Card, CardError, CardFile, is_safe_url
 from imgflow.engines.shelf.shelf import Shelf, Why, digest_of, sha256_of
+from imgflow.engines.webwords import in_words
 
 Progress = Callable[[str, int, int | None], None]
 """Told of a file, how many bytes of it are here, and how many it has, where that is known."""
@@ -76,27 +77,13 @@ def _download(file: CardFile, partial: Path, progress: Progress) -> None:
                 return
             problem = "the connection ended early"
         except requests.RequestException as error:
-            problem = _problem(error)
+            problem = in_words(error)
     raise CardError(
         "pull_failed",
         f"{file.url} cannot be fetched: {problem:.300}",
         hint="Run the same command again: it goes on where it broke off. Without a network, "
         "copy the model's folder from a machine that has it",
     )
-
-
-def _problem(error: requests.RequestException) -> str:
-    """What went wrong, in words: those of the library are for programmers."""
-    if error.response is not None:
-        return f"the server answers {error.response.status_code} {error.response.reason:.100}"
-    match error:
-        case requests.Timeout():
-            return "the server takes too long"
-        case requests.exceptions.ChunkedEncodingError():
-            return "the connection broke off"
-        case requests.ConnectionError():
-            return "the server cannot be reached"
-    return str(error)
 
 
 def _fetch(url: str, file: CardFile, partial: Path, progress: Progress) -> bool:
