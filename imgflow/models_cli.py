@@ -127,7 +127,10 @@ def pull(
 @app.command()
 def add(
     name: Name,
-    path: Annotated[Path, typer.Argument(help="A weights file, or a pipeline's folder.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A weights file, or the folder of a pipeline, of EasyOCR, of LPIPS."),
+    ],
     loader: Annotated[
         str, typer.Option(help=f"What reads it: {', '.join(TASKS_OF)}; spandrel finds out most.")
     ] = "spandrel",
