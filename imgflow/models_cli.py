@@ -161,6 +161,12 @@ def add(
             error.what,
             hint=f"Nothing was added. Say what reads it with --loader: {', '.join(TASKS_OF)}",
         ) from error
+    if asked not in (None, facts.task):
+        raise CardError(
+            "model_not_added",
+            f"{path} is for another task: {facts.task.replace('_', ' ')}",
+            hint="Nothing was added. Leave --task out, or name other weights",
+        )
     card = Card(
         title=f"{name}, added from {path.name}"[:200],
         task=facts.task,

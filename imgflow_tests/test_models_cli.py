@@ -80,6 +80,13 @@ def test_a_changed_file_fails_until_it_is_pinned(home: Home, added: Path) -> Non
     assert run("models", "verify").exit_code == 0
 
 
+def test_weights_for_another_task_than_asked_are_not_added(home: Home, added: Path) -> None:
+    result = run("models", "add", "other", added, "--task", "filler")
+    assert result.exit_code == 1
+    assert "for another task: upscaler" in result.stderr.replace("\n", " ")
+    assert not (home.models / "other").exists()
+
+
 def test_no_pin_stands_against_a_hash_that_is_said(home: Home, added: Path) -> None:
     file = home.models / "net" / "net.pth"
     file.write_bytes(b"others")
