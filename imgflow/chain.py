@@ -29,7 +29,7 @@ from imgflow.policy.choice import Prices, choose
 from imgflow.policy.policy import MEASURED, Policy, with_route
 from imgflow.stages import detext, inpaint, publish, raw, upscale
 from imgflow.stages.intake import Intake, take_in
-from imgflow.stages.stage import Job, Outcome, Picture, Stage
+from imgflow.stages.stage import Absent, Job, Outcome, Picture, Stage
 from imgflow.store.keys import ImageKey, Uploads
 from imgflow.store.store import UNUSABLE, Store
 
@@ -200,10 +200,7 @@ def unmade(
         record = line.store.get_record(line.catalog, key, version)
         if version in versions:
             work = _Work(version, job, picture)
-            try:
-                _identify(work)
-            except EngineUnavailable:
-                work.fingerprint = ""
+            _identify(work)
             if record is None:
                 return Unmade(version, "missing")
             if record.verdict is Verdict.RETIRED:
@@ -241,8 +238,9 @@ def _stopped_for_the_same(record: Record, work: _Work, line: Line) -> bool:
     """Whether a version that stopped would have the same inputs, settings and engines again."""
     if record.fingerprint:
         return record.fingerprint == work.fingerprint
-    if record.verdict is Verdict.NEEDS_REVIEW:  # its engine was not there
-        return not work.fingerprint
+    if record.verdict is Verdict.NEEDS_REVIEW:
+        # Of an earlier imgflow: an engine was not there, needed or not.
+        return False
     # It never came to the stage: refused at the door, or its worker died.
     return _same_files(record, work.job) and record.policy_sha256 == line.policy.digest()
 
@@ -294,6 +292,8 @@ class _Work:
         if policy is None:
             return False
         self.job = replace(self.job, policy=policy)
+        # What is recorded is what worked; the fingerprint stays: with the engine it is made anew.
+        self.code_version = code_version(self.version, policy, self.job.engines)
         self.notes.append(_text(f"the fallback was used: {error.what}"))
         return True
 
@@ -330,7 +330,6 @@ def _run(work: _Work, picture: Picture) -> Outcome:
             outcome = run_stage(work.stage, picture, work.job)
             break
         except EngineUnavailable as error:
-            # The fingerprint stays that of the engine: other weights make other outputs.
             if not work.falls_back(error):
                 raise
     return replace(outcome, notes=(*work.notes, *outcome.notes)) if work.notes else outcome
@@ -340,7 +339,8 @@ def run_stage(stage: Stage, picture: Picture, job: Job) -> Outcome:
     """A stage's outcome, with what its engines told of their work. Raises what it raises."""
     with accounting() as told:
         outcome = stage.run(picture, job)
-    return _with_account(outcome, told) if told.calls or told.notes else outcome
+    paid = any(each.cost is not None for each in outcome.operations)
+    return _with_account(outcome, told) if told.calls or told.notes or paid else outcome
 
 
 def _with_account(outcome: Outcome, told: Account) -> Outcome:
@@ -357,9 +357,13 @@ def _with_account(outcome: Outcome, told: Account) -> Outcome:
                     known[name] = getattr(told, name)
             operations[number] = operation.model_copy(update=known)
     # Of detectors too, and where nothing was repaired.
-    paid = {} if told.cost is None else {"cost": told.cost}
-    if paid and operations:
-        operations[-1] = operations[-1].model_copy(update=paid)
+    spent = [*(each.cost for each in operations), told.cost]
+    costs = [cost for cost in spent if cost is not None]
+    paid = {"cost": round(sum(costs), 6)} if costs else {}
+    if told.cost is not None and operations:
+        # What one operation has kept account of itself stays.
+        cost = round((operations[-1].cost or 0.0) + told.cost, 6)
+        operations[-1] = operations[-1].model_copy(update={"cost": cost})
     return replace(
         outcome,
         operations=tuple(operations),
@@ -418,9 +422,18 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
 
 
 def code_version(version: Version, policy: Policy, engines: Engines) -> str:
-    """Short text that changes whenever a stage's code or its engines may give other pixels."""
+    """Short text that changes whenever a stage's code or its engines may give other pixels.
+
+    Engines that are not available stand in it as such, with what the policy names instead.
+    """
     stage = STAGES[version]
-    names = [spec.code_version for spec in stage.engines(policy, engines)]
+    names: dict[str, None] = {}
+    for each in stage.engines(policy, engines):
+        names[each.code_version] = None
+        if isinstance(each, Absent):
+            instead = policy.on_fallback(_PARTS[version], each.error.role)
+            others = stage.engines(instead, engines) if instead else []
+            names |= dict.fromkeys(other.code_version for other in others)
     return "+".join([f"{version}-{stage.code_version}", *names])
 
 
@@ -443,10 +456,7 @@ def line_code_versions(policy: Policy, engines: Engines) -> dict[Version, str]:
         ]
         names: list[str] = []
         for each in [policy, *(each for _, each in routed)]:
-            try:
-                names += [spec.code_version for spec in stage.engines(each, engines)]
-            except EngineUnavailable as error:
-                names.append(error.code)
+            names += [engine.code_version for engine in stage.engines(each, engines)]
         decides = [
             settings,
             [
@@ -562,17 +572,8 @@ def raw_measures(measures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _identify(work: _Work) -> None:
-    """Set the code version and the fingerprint: a hash of all that decides a version's output.
-
-    Raises EngineUnavailable.
-    """
-    while True:
-        try:
-            work.code_version = code_version(work.version, work.job.policy, work.job.engines)
-            break
-        except EngineUnavailable as error:
-            if not work.falls_back(error):
-                raise
+    """Set the code version and the fingerprint: a hash of all that decides a version's output."""
+    work.code_version = code_version(work.version, work.job.policy, work.job.engines)
     depends = {
         "version": work.version,
         "input": work.picture.ref.sha256 if work.picture else None,

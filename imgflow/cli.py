@@ -26,7 +26,7 @@ from imgflow.console import photos as _photos
 from imgflow.console import print_json as _print_json
 from imgflow.console import progress_bar as _progress
 from imgflow.console import say as _say
-from imgflow.errors import BadKey, BadMask, BadPhoto, EngineUnavailable, ImgflowError
+from imgflow.errors import BadKey, BadMask, BadPhoto, ImgflowError
 from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
 from imgflow.lineage_commands import add_to as _add_lineage_commands
@@ -448,17 +448,16 @@ def policy_check(
 
 def _require_engines(home: Home, policy: Policy, where: str) -> None:
     """Raises EngineUnavailable where the policy names an engine that there is not."""
-    from imgflow.chain import code_version
+    from imgflow.chain import STAGES
     from imgflow.equipment import equip
-    from imgflow.lineage.record import Version
+    from imgflow.stages.stage import Absent
 
     engines = equip(home, policy)
-    try:
-        for version in Version:
-            code_version(version, policy, engines)
-    except EngineUnavailable as error:
-        error.photo = where
-        raise
+    for stage in STAGES.values():
+        for each in stage.engines(policy, engines):
+            if isinstance(each, Absent):
+                each.error.photo = where
+                raise each.error
 
 
 @app.command()
@@ -506,6 +505,8 @@ def generate(
             )
             for number in range(variants)
         ]
+    for path, _ in wishes:
+        making.require_target(path)
     rows: list[dict[str, Any]] = []
     with _progress(quiet=as_json) as progress:
         bar = progress.add_task("pictures", total=len(wishes))
@@ -522,7 +523,8 @@ def generate(
         return
     for row in rows:
         _say(f"{row['file']}: synthetic, seed {row['generation']['seed']}")
-    _say(f"{len(rows)} made by '{generator.spec.name}'" + (" Next: imgflow run" if catalog else ""))
+    following = ". Next: imgflow run" if catalog and rows else ""
+    _say(f"{len(rows)} made by '{generator.spec.name}'{following}")
 
 
 @app.command()

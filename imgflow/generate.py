@@ -97,6 +97,8 @@ def make(wish: Wish, engine: Generator, settings: GenerateSettings) -> Made:
         parameters["dtype"] = told.dtype
     if told.endpoint:
         parameters["endpoint"] = told.endpoint
+    if told.cost is not None:
+        parameters["cost"] = told.cost
     generation = Generation(
         engine=spec.name,
         model_id=spec.model_id,
@@ -119,10 +121,10 @@ def preset(wish: Wish, settings: GenerateSettings) -> str:
     return around.replace("{prompt}", wish.prompt)
 
 
-def write(made: Made, target: Path) -> None:
-    """The picture as a file that says what it is; never in the place of another.
+def require_target(target: Path) -> RenditionFormat:
+    """The format of a file that can be written, before anything is made for it.
 
-    Raises BadPhoto (codes format_not_written, target_exists), ImgflowError (not_written).
+    Raises BadPhoto (codes format_not_written, target_exists).
     """
     format = _FORMATS.get(target.suffix.lower())
     if format is None:
@@ -136,6 +138,15 @@ def write(made: Made, target: Path) -> None:
         raise BadPhoto(
             "target_exists", f"{printable(target)} exists already", hint="Name another file"
         )
+    return format
+
+
+def write(made: Made, target: Path) -> None:
+    """The picture as a file that says what it is; never in the place of another.
+
+    Raises BadPhoto (codes format_not_written, target_exists), ImgflowError (not_written).
+    """
+    format = require_target(target)
     data = encode_rendition(
         made.pixels,
         format=format,

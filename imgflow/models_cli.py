@@ -21,7 +21,8 @@ from rich.table import Table
 
 from imgflow.engines.shelf.cards import TASKS_OF, Card, CardError, CardFile, Loader, Task
 from imgflow.engines.shelf.pull import pull as pull_model
-from imgflow.engines.shelf.shelf import Shelf, sha256_of
+from imgflow.engines.shelf.shelf import Finding, Shelf, sha256_of
+from imgflow.errors import EngineUnavailable
 from imgflow.home import Home
 
 app = typer.Typer(help="The model shelf: weights beside those that come with imgflow.")
@@ -96,7 +97,8 @@ def pull(
     shelf = _shelf()
     for name in names:
         card = shelf.card(name)
-        _say(f"{name}: {card.title}, {card.licence}, from {card.source}", to=err)
+        source = f", from {card.source}" if card.source else ""
+        _say(f"{name}: {card.title}, {card.licence}{source}", to=err)
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -125,7 +127,10 @@ def pull(
 @app.command()
 def add(
     name: Name,
-    path: Annotated[Path, typer.Argument(help="A weights file, or a pipeline's folder.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A weights file, or the folder of a pipeline, of EasyOCR, of LPIPS."),
+    ],
     loader: Annotated[
         str, typer.Option(help=f"What reads it: {', '.join(TASKS_OF)}; spandrel finds out most.")
     ] = "spandrel",
@@ -147,7 +152,21 @@ def add(
     if not path.exists():
         raise CardError("model_not_added", f"there is no file or folder {path}")
     asked: Task | None = next((each for each in tasks if each == task), None)
-    facts = inspect_model(path, chosen, asked)
+    try:
+        facts = inspect_model(path, chosen, asked)
+    except EngineUnavailable as error:
+        # Its own hint is about what lies on the shelf.
+        raise CardError(
+            "model_not_added",
+            error.what,
+            hint=f"Nothing was added. Say what reads it with --loader: {', '.join(TASKS_OF)}",
+        ) from error
+    if asked not in (None, facts.task):
+        raise CardError(
+            "model_not_added",
+            f"{path} is for another task: {facts.task.replace('_', ' ')}",
+            hint="Nothing was added. Leave --task out, or name other weights",
+        )
     card = Card(
         title=f"{name}, added from {path.name}"[:200],
         task=facts.task,
@@ -183,7 +202,12 @@ def _files(path: Path) -> list[tuple[str, str]]:
 def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Default: all that are here.")] = None,
     pin: Annotated[
-        bool, typer.Option("--pin", help="Take the files as they are: you have looked at them.")
+        bool,
+        typer.Option(
+            "--pin",
+            help="Take the files as they are, you have looked at them; but for those "
+            "whose hash the catalog, or your models add, has said.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -195,7 +219,7 @@ def verify(
     findings = [each for name in names or here for each in shelf.verify(name)]
     if pin:
         for each in findings:
-            if each.status in ("new", "changed"):
+            if each.status in ("new", "changed") and not _is_said(shelf, each):
                 digest = sha256_of(shelf.folder(each.model) / each.path)
                 shelf.accept(each.model, each.path, digest, "added")
         findings = [each for name in names or here for each in shelf.verify(name)]
@@ -212,6 +236,12 @@ def verify(
             _say(f"No model is on the shelf yet, {shelf.root}. Next: imgflow models list")
     if any(each.status in ("missing", "changed") for each in findings):
         raise typer.Exit(1)
+
+
+def _is_said(shelf: Shelf, finding: Finding) -> bool:
+    """Whether the model's card says which hash the file must have: no pin stands against that."""
+    files = shelf.card(finding.model).files
+    return any(file.path == finding.path and file.sha256 is not None for file in files)
 
 
 @app.command()

@@ -31,7 +31,7 @@ from imgflow.policy.manifest import Manifest, parse_manifest
 from imgflow.policy.policy import Policy
 from imgflow.pool import supervise
 from imgflow.stages.intake import MANIFEST
-from imgflow.stages.stage import Job, Picture
+from imgflow.stages.stage import Absent, Job, Picture
 from imgflow.store.keys import ImageKey
 from imgflow.store.local import LocalStore
 from imgflow.store.store import Store
@@ -285,7 +285,11 @@ class _Again:
 
     def _require_engines(self, record: Record, policy: Policy, engines: Engines) -> None:
         """Raises _Unavailable where the very weights are not there, or are somebody else's."""
-        here = {spec.weights_sha256 for spec in STAGES[record.version].engines(policy, engines)}
+        here = {
+            each.weights_sha256
+            for each in STAGES[record.version].engines(policy, engines)
+            if not isinstance(each, Absent)
+        }
         for operation in record.operations:
             engine = operation.engine
             if operation.endpoint and not self._replay.remote:

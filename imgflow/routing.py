@@ -107,6 +107,11 @@ def _engines(policy: Policy, engines: Engines) -> Iterator[tuple[str, str, str]]
     asked: list[tuple[str, str, Callable[[str], Any], str | None]] = [
         ("detext, detector", detext.detector, engines.text_detector, detext.fallback),
         ("detext, eraser", detext.eraser, engines.eraser, None),
+        *(
+            [("detext, fill", detext.fill, engines.filler, None)]
+            if detext.fill != detext.eraser
+            else []
+        ),
         ("inpaint, fill", fill.fill, engines.filler, fill.fallback),
         *(
             (

@@ -84,6 +84,8 @@ def test_dead_and_hanging_workers_and_strained_machines(
         assert last.original_sha256 == sha256_hex(PHOTO)
         assert home.store.get_record(CATALOG, ImageKey(name), Version.RAW) == last
         codes[name] = last.reason.code
+        slow = last.reason.code == "timed_out"
+        assert ("run.image_timeout_s" in last.reason.hint) is slow
         assert last.input is not None
         assert last.input.sha256 == sha256_hex(PHOTO), "the last good picture: the original"
         assert "in rescue_with_trouble" in last.reason.traceback or name[:3] in ("fla", "odd")

@@ -397,7 +397,8 @@ def test_a_name_that_is_not_utf8_goes_the_whole_way(line: Line, drop: Drop, home
 
 def test_an_engine_that_is_not_there_asks_a_person(make_line: MakeLine, drop: Drop) -> None:
     line = make_line(**QUICK, inpaint={"fill": "magic"})
-    key = drop("a.png", PHOTO)
+    region = {"x": 8, "y": 8, "width": 12, "height": 10}
+    key = drop("a.png", PHOTO, manifest={"steps": [{"op": "inpaint", "region": region}]})
     last = rescue(key, line).last
     assert last is not None
     assert last.version is Version.INPAINTED

@@ -14,9 +14,19 @@ from PIL import Image
 from samples import encoded, photo
 
 from imgflow.chain import Line, rescue
+from imgflow.engines.account import account
 from imgflow.engines.spec import EngineSpec
 from imgflow.errors import BadPhoto, ImgflowError
-from imgflow.generate import Wish, engine_name, make, missing_raws, preset, seed_of, write
+from imgflow.generate import (
+    Wish,
+    engine_name,
+    make,
+    missing_raws,
+    preset,
+    require_target,
+    seed_of,
+    write,
+)
 from imgflow.home import CATALOG, Home
 from imgflow.imaging.decode import decode
 from imgflow.imaging.photo import Generation
@@ -82,6 +92,26 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(BadPhoto, match="exists already"):
         write(make(Wish("x"), Painter(), SETTINGS), path)
     assert path.read_bytes() == b"mine"
+
+
+def test_nothing_is_made_where_it_could_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "there.png").write_bytes(b"mine")
+    for target, code in (("there.png", "target_exists"), ("a.gif", "format_not_written")):
+        with pytest.raises(BadPhoto) as error:
+            require_target(tmp_path / target)
+        assert error.value.code == code
+    assert require_target(tmp_path / "new.jpg") == "jpeg"
+
+
+def test_what_a_service_charged_is_told() -> None:
+    class Paid(Painter):
+        def generate(self, prompt: str, **asked: Any) -> Any:
+            account().pay(0.04)
+            return super().generate(prompt, **asked)
+
+    made = make(Wish("a shoe"), Paid(), SETTINGS)
+    assert made.cost == 0.04
+    assert made.generation.parameters["cost"] == 0.04
 
 
 def test_presets_by_a_word_of_the_category() -> None:

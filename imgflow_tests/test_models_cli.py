@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from samples import encoded, photo
+from tiny_models import torchscript
 from typer.testing import CliRunner, Result
 
 from imgflow.cli import app
@@ -77,6 +78,56 @@ def test_a_changed_file_fails_until_it_is_pinned(home: Home, added: Path) -> Non
     assert run("models", "verify").exit_code == 1
     assert run("models", "verify", "net", "--pin").exit_code == 0
     assert run("models", "verify").exit_code == 0
+
+
+def test_weights_for_another_task_than_asked_are_not_added(home: Home, added: Path) -> None:
+    result = run("models", "add", "other", added, "--task", "filler")
+    assert result.exit_code == 1
+    assert "for another task: upscaler" in result.stderr.replace("\n", " ")
+    assert not (home.models / "other").exists()
+
+
+def test_no_pin_stands_against_a_hash_that_is_said(home: Home, added: Path) -> None:
+    file = home.models / "net" / "net.pth"
+    file.write_bytes(b"others")
+    assert run("models", "verify", "net", "--pin").exit_code == 1
+    file.write_bytes(b"weights")
+    assert run("models", "verify", "net").exit_code == 0
+
+
+@pytest.mark.parametrize("loader", ["spandrel", "torchscript", "lpips", "easyocr", "diffusers"])
+def test_what_is_something_else_is_not_added(home: Home, tmp_path: Path, loader: str) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"no weights at all")
+    result = run("models", "add", "net", path, "--loader", loader)
+    assert result.exit_code == 1, result.output
+    assert "Nothing was added" in result.stderr.replace("\n", " ")
+    # Nor torch's advice to load it without any care.
+    assert "weights_only" not in result.stderr
+    assert not (home.models / "net").exists()
+
+
+def test_what_cannot_be_added_says_what_to_try(tmp_path: Path) -> None:
+    path = torchscript(tmp_path / "net.pt")
+    result = run("models", "add", "net", path)
+    assert result.exit_code == 1
+    told = result.stderr.replace("\n", " ")
+    assert "the loader torchscript reads" in told
+    assert "--loader" in told
+    # That would be advice for what lies on the shelf.
+    assert "models rm" not in told
+    assert run("models", "add", "net", path, "--loader", "torchscript").exit_code == 0
+
+
+def test_a_source_that_nobody_named_is_not_told(home: Home) -> None:
+    home.models.mkdir(parents=True)
+    (home.models / "catalog.yaml").write_text(
+        "own: {title: Own, task: filler, loader: torchscript, licence: MIT, "
+        "files: [{path: own.pt, url: 'http://127.0.0.1:9/own.pt'}]}"
+    )
+    (home.models / "own").mkdir()
+    (home.models / "own" / "own.pt").write_bytes(b"x")
+    assert "own: Own, MIT\n" in run("models", "pull", "own").stderr
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:

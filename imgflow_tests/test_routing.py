@@ -13,14 +13,16 @@ from samples import FakeFiller, encoded, painted, photo
 
 from imgflow.calibration import Calibration, load_calibration, prices_of, save_calibration
 from imgflow.chain import Line, rescue, unmade
+from imgflow.engines.account import account
 from imgflow.engines.registry import Engines
-from imgflow.engines.spec import EngineSpec
+from imgflow.engines.spec import EngineSpec, Proposal
 from imgflow.errors import EngineUnavailable, ImgflowError
 from imgflow.home import Home
 from imgflow.lineage.record import Record, Verdict, Version
 from imgflow.policy.choice import Prices, choose
 from imgflow.policy.manifest import Manifest
 from imgflow.policy.policy import Policy, Traits
+from imgflow.reports.table import row as row_of
 from imgflow.routing import explain
 from imgflow.store.keys import ImageKey
 
@@ -263,6 +265,82 @@ def test_a_denoiser_has_a_fallback_of_its_own(
     assert record.notes[0].startswith("the fallback was used: ")
 
 
+STAYS: dict[str, Any] = {"min_long_side": 1, "sharpen_below": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        ("detext", {"fill": "magic"}),
+        ("inpaint", {"fill": "magic"}),
+        ("inpaint", {"fill": "magic", "fallback": "telea"}),
+        ("inpaint", {"better": ["magic"]}),
+        ("upscale", {**STAYS, "engine": "magic"}),
+        ("upscale", {**STAYS, "engine": "magic", "fallback": "lanczos"}),
+        ("upscale", {**STAYS, "better": ["magic"]}),
+        ("upscale", {**STAYS, "mode": "creative", "creative_engine": "magic"}),
+        ("upscale", {**STAYS, "denoiser": "magic"}),
+        ("upscale", {**STAYS, "sharpener": "magic"}),
+    ],
+)
+def test_an_engine_that_is_not_there_stops_no_photo_that_does_not_need_it(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey], part: str, settings: Any
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)))
+    line = make_line(**{"upscale": STAYS, part: settings})
+    passage = rescue(key, line)
+    assert [step.record.version for step in passage.steps] == list(Version)
+    assert not passage.stopped
+    assert not any("fallback" in note for step in passage.steps for note in step.record.notes)
+    assert unmade(key, line) is None
+    assert all(step.reused for step in rescue(key, line).steps)
+
+
+def test_a_photo_that_waits_for_an_engine_is_made_once_it_is_there(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey], engines: Engines
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)), manifest=STEPS)
+    line = make_line(inpaint={"fill": "lama", "gates": GATES}, upscale=STAYS)
+    assert inpainted(rescue(key, line)).verdict is Verdict.NEEDS_REVIEW
+    waits = unmade(key, line)
+    assert waits is not None
+    assert waits.why == "stopped"
+    engines.register_filler("lama", lambda: FakeFiller("lama", lambda p, m: painted(p, m, 90)))
+    ready = unmade(key, line)
+    assert ready is not None
+    assert ready.why == "changed"
+    assert inpainted(rescue(key, line)).verdict is Verdict.REPAIRED
+
+
+def test_a_finder_of_things_is_not_replaced_by_a_fill(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey]
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)))
+    rule = {"detector": "magic", "action": "fill"}
+    record = inpainted(
+        rescue(key, make_line(inpaint={"fallback": "biharmonic", "objects": [rule]}))
+    )
+    assert record.verdict is Verdict.NEEDS_REVIEW
+    assert record.settings["fallback"] == "biharmonic"
+
+
+def test_a_region_is_read_by_the_fallback_of_the_text_detector(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey]
+) -> None:
+    key = drop("a.png", encoded(photo("coffee", 64)), manifest=STEPS)
+    line = make_line(
+        detext={"detector": "magic", "fallback": "rapidocr"},
+        inpaint={"fill": "telea", "fallback": "biharmonic", "gates": GATES},
+        upscale=STAYS,
+    )
+    record = inpainted(rescue(key, line))
+    assert record.verdict is Verdict.REPAIRED
+    (operation,) = record.operations
+    assert operation.engine is not None
+    assert operation.engine.name == "telea"
+    assert "'magic'" in record.notes[0]
+
+
 def test_a_creative_engine_falls_back_to_a_conservative_one(
     make_line: Callable[..., Line], drop: Callable[..., ImageKey]
 ) -> None:
@@ -277,6 +355,53 @@ def test_a_creative_engine_falls_back_to_a_conservative_one(
     assert operation.engine is not None
     assert operation.engine.name == "lanczos"
     assert operation.parameters["mode"] == "conservative"
+
+
+# -- paid --------------------------------------------------------------------------------
+
+
+class PaidFiller(FakeFiller):
+    def fill(self, pixels: Any, mask: Any, **asked: Any) -> Any:
+        account().pay(0.02)
+        return super().fill(pixels, mask, **asked)
+
+
+class PaidFinder:
+    """Proposes what it was given, for a price."""
+
+    spec = EngineSpec(name="finder", kind="object_detector", model_id="fake-1", licence="MIT")
+
+    def __init__(self, *found: Proposal) -> None:
+        self.found = list(found)
+
+    def propose(self, pixels: Any) -> list[Proposal]:
+        account().pay(0.5)
+        account().calls += 1
+        return self.found
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_finder_and_fill_are_both_in_the_cost(
+    make_line: Callable[..., Line], drop: Callable[..., ImageKey], engines: Engines, found: bool
+) -> None:
+    pixels = photo("coffee", 64)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[8:18, 8:20] = 255
+    filler = PaidFiller("vendor", lambda p, m: painted(p, m, 90))
+    engines.register_filler("vendor", lambda: filler)
+    finder = PaidFinder(*([Proposal("mug", 0.9, mask)] if found else []))
+    engines.register_object_detector("finder", lambda: finder)
+    rule = {"detector": "finder", "action": "fill", "keep_subject": False, "grow": 0}
+    line = make_line(
+        inpaint={"fill": "vendor", "gates": GATES, "objects": [rule], "text_first": None},
+        upscale=STAYS,
+    )
+    record = inpainted(rescue(drop("a.png", encoded(pixels)), line))
+    cost = 0.5 + 0.02 * filler.calls
+    assert bool(filler.calls) is found
+    assert record.measures["cost"] == pytest.approx(cost)
+    assert sum(each.cost or 0 for each in record.operations) == pytest.approx(cost if found else 0)
+    assert row_of(record)["cost"] == pytest.approx(cost)
 
 
 # -- explained --------------------------------------------------------------------------

@@ -45,6 +45,14 @@ def inspect_model(path: Path, loader: Loader, task: Task | None) -> Facts:
         from imgflow.engines.easyocr import inspect_folder
 
         return Facts("text_detector", inspect_folder(path))
+    if loader == "lpips":
+        from imgflow.engines.lpips import Lpips
+
+        Lpips(path).load()
+    if loader == "torchscript":
+        from imgflow.engines.torchscript import load_script
+
+        load_script(path, "cpu")
     tasks = TASKS_OF[loader]
     chosen = task or tasks[0]
     if chosen not in tasks:

@@ -105,6 +105,10 @@ class Lpips:
             batch = functional.conv2d(batch, weight, bias, stride, padding).relu()
             yield batch / (batch.square().sum(dim=1, keepdim=True).sqrt() + _TINY)
 
+    def load(self) -> None:
+        """Read the weights now. Raises EngineUnavailable."""
+        _ = self._convolutions, self._layer_weights
+
     @cached_property
     def _convolutions(self) -> dict[int, tuple[Tensor, Tensor]]:
         import torch

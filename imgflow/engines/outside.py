@@ -80,7 +80,7 @@ class Outside:
             raise EngineUnavailable(
                 "engine_of_other_kind",
                 f"the engine '{name}' is {_a(found)}, and {_a(task)} is needed",
-                hint=f"Engines for that: {', '.join(self.names(task)) or 'none'}",
+                hint=f"Engines for that: {', '.join(engines.names(task)) or 'none'}",
             )
         match settings:
             case ModelEngine():

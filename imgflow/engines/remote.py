@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgflow.engines.account import account
 from imgflow.engines.spec import EngineSpec, Proposal
+from imgflow.engines.webwords import in_words
 from imgflow.errors import BadPhoto, EngineUnavailable
 from imgflow.imaging.colour import data_range, flatten, to_uint8
 from imgflow.imaging.decode import DecodeLimits, decode
@@ -124,7 +125,7 @@ class _Remote:
         try:
             pixels = decode(body, limits, keep_16_bit=dtype == np.uint16).pixels
         except BadPhoto as error:
-            raise self._failed(f"what came is no picture of that size: {error.what}") from error
+            raise self._failed(f"what came cannot be used: {error.what}") from error
         if pixels.shape[:2] != shape:
             made = f"{pixels.shape[1]} x {pixels.shape[0]}"
             raise self._failed(f"it made {made} pixels, and not {width} x {height}")
@@ -182,7 +183,7 @@ class _Remote:
                     after = answer.headers.get("Retry-After", "")
                     wait = float(after) if after.isdecimal() else 0.0
             except requests.RequestException as error:
-                problem = f"{type(error).__name__}"
+                problem = in_words(error)
         raise self._failed(problem)
 
     def _body(self, answer: requests.Response) -> bytes:
@@ -197,7 +198,7 @@ class _Remote:
                 raise requests.Timeout("the answer takes too long")
         length = answer.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) != len(body):
-            raise requests.ConnectionError("the answer ended early")
+            raise requests.exceptions.ChunkedEncodingError("the answer ended early")
         return bytes(body)
 
     def _paid(self, answer: requests.Response) -> None:
@@ -239,6 +240,11 @@ class RemoteFill(_Remote):
         seed: int | None = None,
     ) -> NDArray[np.generic]:
         hole = np.where(mask > 0, np.uint8(255), np.uint8(0))
+        # What the policy does not say that it takes is not sent: a record says the same.
+        if not self.spec.prompted:
+            prompt = negative_prompt = None
+        if not self.spec.seeded:
+            seed = None
         body = self.ask(
             {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}, pixels, hole
         )

@@ -39,6 +39,12 @@ def read_state(path: Path) -> dict[str, Any]:
         pickle.UnpicklingError,
         SafetensorError,
     ) as error:
+        if "TorchScript" in str(error):
+            raise unfit(path, "it is TorchScript, which the loader torchscript reads") from error
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's own words advise to load it all the same.
+            why = "it is damaged, no weights file, or holds more than plain weights"
+            raise unfit(path, why) from error
         raise unfit(path, f"it cannot be read as plain weights ({first_line(error)})") from error
     if not isinstance(found, dict):
         raise unfit(path, "it holds no weights by name")

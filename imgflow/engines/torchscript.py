@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgflow.engines.compute import module_bytes
@@ -23,16 +24,24 @@ def torchscript_fill(name: str, weights: Weights, bench: Bench) -> NetworkFill:
     the user has pinned."""
 
     def load(device: torch.device) -> Any:
-        import torch
-
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                network = torch.jit.load(  # type: ignore[no-untyped-call]
-                    str(weights.file), map_location=device
-                )
-        except (RuntimeError, OSError, ValueError) as error:
-            raise unfit(weights.file, f"it is no TorchScript ({first_line(error)})") from error
-        return network.eval()
+        return load_script(weights.file, device)
 
     return NetworkFill(name, weights, bench, load, module_bytes, unit=_UNIT)
+
+
+def load_script(path: Path, device: torch.device | str) -> Any:
+    """The network of a TorchScript file, for inference; nothing of it is run.
+
+    Raises EngineUnavailable (code weights_unfit).
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(path), map_location=device
+            )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise unfit(path, f"it is no TorchScript ({first_line(error)})") from error
+    return network.eval()

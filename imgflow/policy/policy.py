@@ -691,7 +691,10 @@ class Policy(Settings):
 
     def on_fallback(self, part: str, role: str = "") -> Policy | None:
         """The policy with a fallback engine of a part (detext, inpaint, upscale) in its engine's
-        place; None if the part names none. role: `denoiser` for that of upscale."""
+        place; None if the part names none. role: as in EngineUnavailable: `denoiser` for that of
+        upscale, `text` for what inpaint has of detext."""
+        if role == "text":
+            return self.on_fallback("detext")
         settings = getattr(self, part)
         named = f"{role}_fallback" if role else "fallback"
         fallback = getattr(settings, named, None)

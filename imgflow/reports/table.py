@@ -158,6 +158,8 @@ def row(record: Record) -> dict[str, Any]:
     engines = [each.engine for each in record.operations if each.engine]
     output = record.output
     costs = [each.cost for each in record.operations if each.cost is not None]
+    # Where nothing was repaired, a detector may have been paid all the same.
+    cost = record.measures.get("cost", sum(costs) if costs else None)
     refs = [each.object for each in record.renditions] or ([output] if output else [])
     devices = sorted({each.device for each in record.operations})
     return {
@@ -179,7 +181,7 @@ def row(record: Record) -> dict[str, Any]:
         "seeds": [each.seed for each in record.operations if each.seed is not None],
         "prompts": [each.prompt for each in record.operations if each.prompt],
         "requested_by": [each.requested_by for each in record.operations],
-        "cost": sum(costs) if costs else None,
+        "cost": cost,
         **{metric: _worst(record.gates, metric) for metric in METRICS},
         "gates_failed": [each.name for each in record.gates if each.passed is False],
         "renditions": len(record.renditions),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec, TextDetector
+from imgflow.errors import EngineUnavailable
 from imgflow.imaging.colour import flatten
 from imgflow.imaging.layers import still_shows
 from imgflow.imaging.masks import Mask, dilate, polygon_box, polygon_mask
@@ -23,11 +24,14 @@ from imgflow.stages.fill import Fill, Filling, fill_holes
 from imgflow.stages.gates import judge, repair_gates
 from imgflow.stages.probe import Repair
 from imgflow.stages.stage import (
+    Absent,
     Job,
     Outcome,
     Picture,
     Stage,
+    in_role,
     passed_through,
+    spec_of,
     store_mask,
 )
 from imgflow.stages.text import Selection, detect_text, readers, residual_text, select_unwanted
@@ -154,7 +158,9 @@ def _fill_residual(removal: _Removal, residual: Sequence[TextRegion], job: Job) 
 
 def _fill(job: Job) -> Fill:
     settings = job.policy.detext
-    return Fill(job.engines.filler(settings.fill), settings.context, settings.feather)
+    with in_role("fill"):
+        engine = job.engines.filler(settings.fill)
+    return Fill(engine, settings.context, settings.feather)
 
 
 def _residual(
@@ -273,12 +279,16 @@ def _asked(job: Job) -> list[Any]:
     ]
 
 
-def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
+def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
     settings = policy.detext
-    detector, eraser = engines.text_detector(settings.detector), engines.eraser(settings.eraser)
-    used = readers(detector, eraser)
+    used: list[EngineSpec | Absent] = []
+    try:
+        detector, eraser = engines.text_detector(settings.detector), engines.eraser(settings.eraser)
+        used += readers(detector, eraser)
+    except EngineUnavailable as error:
+        used.append(Absent(error))
     if settings.fill != settings.eraser:
-        used.append(engines.filler(settings.fill).spec)
+        used.append(spec_of(lambda: engines.filler(settings.fill), "fill"))
     return used
 
 

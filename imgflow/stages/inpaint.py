@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,14 @@ from imgflow.stages.fill import Fill, Filling, fill_holes
 from imgflow.stages.gates import judge, repair_gates
 from imgflow.stages.objects import Thing, unwanted_objects
 from imgflow.stages.stage import (
+    Absent,
     Job,
     Outcome,
     Picture,
     Stage,
+    in_role,
     passed_through,
+    spec_of,
     store_mask,
 )
 from imgflow.stages.textfirst import erase_region
@@ -69,7 +73,8 @@ def inpaint(picture: Picture, job: Job) -> Outcome:
     """
     steps = _steps(job)
     regions = [_of_step(picture, job, step) for step in steps]
-    things = unwanted_objects(picture, job)
+    with in_role("objects"):
+        things = unwanted_objects(picture, job)
     # What a person has marked is decided already.
     asked = [thing for thing in things.ask if not _decided(thing, regions)]
     if asked:
@@ -145,7 +150,8 @@ def _erased(before: NDArray[Any], region: _Region, everything: Mask, job: Job) -
     if settings.text_first is None or region.prompt:
         return None
     started = time.perf_counter()
-    erased = erase_region(before, region.mask, settings.text_first, job)
+    with in_role("text"):
+        erased = erase_region(before, region.mask, settings.text_first, job)
     if erased is None:
         return None
     gates = repair_gates(
@@ -293,22 +299,28 @@ def _asked(job: Job) -> list[Any]:
         detext = job.policy.detext
         asked.append(
             [
-                job.engines.text_detector(detext.detector).spec.code_version,
-                job.engines.eraser(detext.eraser).spec.code_version,
+                spec_of(lambda: job.engines.text_detector(detext.detector)).code_version,
+                spec_of(lambda: job.engines.eraser(detext.eraser)).code_version,
                 detext.min_confidence,
             ]
         )
     category = job.manifest.traits().category
-    if category and asked and job.engines.filler(settings.fill).spec.prompted:
-        asked.append(category)
+    if category and asked:
+        fill = spec_of(lambda: job.engines.filler(settings.fill))
+        # What stands in for one that is not there may take prompts.
+        if isinstance(fill, Absent) or fill.prompted:
+            asked.append(category)
     return asked
 
 
-def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
+def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
     settings = policy.inpaint
-    detectors = [engines.object_detector(rule.detector).spec for rule in settings.objects]
-    fills = [engines.filler(name).spec for name in (settings.fill, *settings.better)]
-    return [*fills, *dict.fromkeys(detectors)]
+    fills = dict.fromkeys([settings.fill, *settings.better])
+    detectors = dict.fromkeys(rule.detector for rule in settings.objects)
+    return [
+        *(spec_of(partial(engines.filler, name)) for name in fills),
+        *(spec_of(partial(engines.object_detector, name), "objects") for name in detectors),
+    ]
 
 
 def _settings(policy: Policy) -> dict[str, Any]:

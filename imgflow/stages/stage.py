@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec
+from imgflow.errors import EngineUnavailable
 from imgflow.imaging.colour import flatten, plain_background
 from imgflow.imaging.decode import DecodeLimits, decode
 from imgflow.imaging.encode import encode_mask
@@ -129,11 +131,48 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Absent:
+    """An engine that the policy names and that is not available, and why."""
+
+    error: EngineUnavailable
+
+    @property
+    def code_version(self) -> str:
+        """As an engine's: it changes once the engine is there."""
+        return self.error.code
+
+
+class _Engine(Protocol):
+    @property
+    def spec(self) -> EngineSpec: ...
+
+
+def spec_of(find: Callable[[], _Engine], role: str = "") -> EngineSpec | Absent:
+    """What an engine says of itself. role: as in EngineUnavailable."""
+    try:
+        with in_role(role):
+            return find().spec
+    except EngineUnavailable as error:
+        return Absent(error)
+
+
+@contextmanager
+def in_role(role: str) -> Iterator[None]:
+    """Says which of the stage's engines is meant, where one is not available."""
+    try:
+        yield
+    except EngineUnavailable as error:
+        error.role = role
+        raise
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A stage as the chain sees it.
 
     code_version: raised when the stage's own code would give other pixels.
-    settings: its part of the policy. engines: those that this policy lets it use.
+    settings: its part of the policy. engines: those that this policy lets it use, be they
+    available or not: only a photo that needs one that is not there stops.
     asked: what a manifest asks of it. All three, as JSON values, decide with the input what
     comes out.
     """
@@ -141,7 +180,7 @@ class Stage:
     code_version: str
     run: Callable[[Picture, Job], Outcome]
     settings: Callable[[Policy], dict[str, Any]]
-    engines: Callable[[Policy, Engines], list[EngineSpec]]
+    engines: Callable[[Policy, Engines], list[EngineSpec | Absent]]
     asked: Callable[[Job], list[Any]]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from imgflow.engines import lpips
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import Character, Computing, EngineSpec, Upscaler
-from imgflow.errors import EngineUnavailable
 from imgflow.imaging import blind
 from imgflow.imaging.colour import bands, data_range
 from imgflow.imaging.enlarged import artifact_rate, edge_fidelity
@@ -28,7 +27,16 @@ from imgflow.policy.manifest import Upscale
 from imgflow.policy.policy import Policy, UpscaleSettings
 from imgflow.stages.enlargement import SCALES, Decision, Size, decide, wanted_long_side
 from imgflow.stages.gates import gate, judge
-from imgflow.stages.stage import Job, Outcome, Picture, Stage, passed_through
+from imgflow.stages.stage import (
+    Absent,
+    Job,
+    Outcome,
+    Picture,
+    Stage,
+    in_role,
+    passed_through,
+    spec_of,
+)
 
 # Photos of up to this many pixels are worked on at once: 640 x 480 with what is seen around them.
 _AT_ONCE = 364_000
@@ -63,7 +71,7 @@ def upscale(picture: Picture, job: Job) -> Outcome:
             **measures,
         )
 
-    with _as(_ROLES.get(decision.action, "")):
+    with in_role(_ROLES.get(decision.action, "")):
         return _worked(picture, job, decision, measured, measures)
 
 
@@ -131,16 +139,6 @@ def tile_plan(height: int, width: int, engine: EngineSpec, tile: int) -> TilePla
 
 # Actions that are not the enlarging engine's, and whose they are.
 _ROLES = {"denoise": "denoiser", "sharpen": "sharpener"}
-
-
-@contextmanager
-def _as(role: str) -> Iterator[None]:
-    """Says which of the stage's engines is meant, where one is not available."""
-    try:
-        yield
-    except EngineUnavailable as error:
-        error.role = role
-        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +351,7 @@ def _settings(policy: Policy) -> dict[str, Any]:
     return {**policy.upscale.as_dict(), "wanted_long_side": wanted}
 
 
-def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
+def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
     """All that any photo may need: a manifest may ask for any scale."""
     settings = policy.upscale
     names = [settings.engine, *settings.better]
@@ -363,14 +361,12 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec]:
     if settings.character != "auto":
         characters = (settings.character,)
     specs = [
-        engines.upscaler(name, scale, character).spec
+        spec_of(partial(engines.upscaler, name, scale, character))
         for name, scale, character in product(names, SCALES, characters)
     ]
-    with _as("sharpener"):
-        specs.append(engines.upscaler(settings.sharpener, 1).spec)
+    specs.append(spec_of(lambda: engines.upscaler(settings.sharpener, 1), "sharpener"))
     if settings.denoise_above is not None:
-        with _as("denoiser"):
-            specs.append(engines.denoiser(settings.denoiser, 1).spec)
+        specs.append(spec_of(lambda: engines.denoiser(settings.denoiser, 1), "denoiser"))
     # Most engines are the same for both characters.
     return list({spec.code_version: spec for spec in specs}.values())
 

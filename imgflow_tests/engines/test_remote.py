@@ -120,6 +120,26 @@ def test_a_fill_sends_photo_mask_and_parameters_and_takes_a_picture(service: Ser
     assert (told.seed, told.prompt) == (3, "wood")
 
 
+def test_what_a_service_does_not_take_is_not_sent(service: Service) -> None:
+    pixels = photo("coffee", 40)
+    service.answer = lambda parts: (200, {}, parts["image"])
+    fill = RemoteFill("vendor", service.settings("filler"))
+    with accounting() as told:
+        fill.fill(pixels, hole(pixels), prompt="wood", negative_prompt="text", seed=3)
+    ((_, parts),) = service.calls
+    assert json.loads(parts["parameters"]) == {"task": "filler"}
+    assert (told.seed, told.prompt) == (None, None)
+
+
+def test_a_service_that_is_not_there_is_told_in_words() -> None:
+    settings = RemoteEngine(
+        use="remote", task="filler", endpoint="http://127.0.0.1:9/fill", retries=0
+    )
+    pixels = photo("coffee", 40)
+    with pytest.raises(EngineUnavailable, match="the server cannot be reached"):
+        RemoteFill("vendor", settings).fill(pixels, hole(pixels))
+
+
 def test_sixteen_bits_go_and_come(service: Service) -> None:
     pixels = photo("coffee", 40).astype(np.uint16) * 257 + 1
     service.answer = lambda parts: (200, {}, parts["image"])
@@ -207,9 +227,9 @@ def test_what_may_pass_is_tried_again_with_the_same_key(service: Service) -> Non
         ((400, {}, b""), "answers 400", 1),
         ((302, {"Location": "http://127.0.0.1:1/x"}, b""), "answers 302", 1),
         ((500, {}, b""), "answers 500", 3),
-        ((200, {}, b"<html>"), "no picture", 1),
+        ((200, {}, b"<html>"), "not an image", 1),
         ((200, {}, encoded(photo("coffee", 20))), "it made 20 x 13 pixels", 1),
-        ((200, {}, encoded(photo("coffee", 80))), "no picture of that size", 1),
+        ((200, {}, encoded(photo("coffee", 80))), "cannot be used", 1),
         ((200, {"Content-Length": "5000"}, b"x" * 1000), "did not deliver", 3),
     ],
 )
@@ -242,7 +262,7 @@ def test_a_service_that_is_too_slow_is_given_up(service: Service) -> None:
     pixels = photo("coffee", 40)
     settings = service.settings("filler", timeout_s=0.2, retries=0)
     started = time.perf_counter()
-    with pytest.raises(EngineUnavailable, match="Timeout"):
+    with pytest.raises(EngineUnavailable, match="takes too long"):
         RemoteFill("vendor", settings).fill(pixels, hole(pixels))
     assert time.perf_counter() - started < 0.9
 

@@ -12,6 +12,7 @@ import requests
 
 from imgflow.engines.shelf.cards import Card, CardError, CardFile, is_safe_url
 from imgflow.engines.shelf.shelf import Shelf, Why, digest_of, sha256_of
+from imgflow.engines.webwords import in_words
 
 Progress = Callable[[str, int, int | None], None]
 """Told of a file, how many bytes of it are here, and how many it has, where that is known."""
@@ -76,7 +77,7 @@ def _download(file: CardFile, partial: Path, progress: Progress) -> None:
                 return
             problem = "the connection ended early"
         except requests.RequestException as error:
-            problem = str(error)
+            problem = in_words(error)
     raise CardError(
         "pull_failed",
         f"{file.url} cannot be fetched: {problem:.300}",

@@ -235,11 +235,16 @@ class Shelf:
         place = f"{name}/{path}"
         wrong = self._wrong(file, place, found, state)
         if wrong:
+            again = f"imgflow models rm {name}, then imgflow models add {name} PATH"
+            if self.card(name).pullable:
+                again = f"imgflow models pull {name} --again"
+            pinned = file is None or file.sha256 is None
+            anew = f"imgflow models verify {name} --pin"
             raise EngineUnavailable(
                 "weights_changed",
                 f"the weights {self.root / place} are not what they must be: {wrong}",
-                hint=f"Fetch them again: imgflow models pull {name} --again; or, if you replaced "
-                f"them on purpose, pin them anew: imgflow models verify {name} --pin",
+                hint=f"Get the right ones: {again}"
+                + (f"; or, if you replaced them on purpose, pin them: {anew}" if pinned else ""),
             )
         if place not in state.pins:
             state.pin(place, found, "catalog" if _is_said(file) else "first use")

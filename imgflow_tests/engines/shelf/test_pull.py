@@ -139,6 +139,19 @@ def test_a_broken_download_goes_on_where_it_ended(tmp_path: Path, server: Server
     assert shelf.pins()["net/net.pth"]["why"] == "first use"
 
 
+def test_what_went_wrong_is_told_in_words(tmp_path: Path, server: Server) -> None:
+    server.files["/net.pth"] = DATA
+    server.cut = [10_000] * 9
+    shelf = shelf_for(tmp_path, [{"path": "net.pth", "url": f"{server.url}/net.pth"}])
+    with pytest.raises(CardError) as error:
+        pull(shelf, "net", quiet)
+    assert error.value.what.endswith("cannot be fetched: the connection broke off")
+    away = [{"path": "net.pth", "url": "http://127.0.0.1:9/net.pth"}]
+    with pytest.raises(CardError) as error:
+        pull(shelf_for(tmp_path / "other", away), "net", quiet)
+    assert error.value.what.endswith("cannot be fetched: the server cannot be reached")
+
+
 def test_another_call_goes_on_too(tmp_path: Path, server: Server) -> None:
     server.files["/net.pth"] = DATA
     server.cut = [100_000] + [10] * 3

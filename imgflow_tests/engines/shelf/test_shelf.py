@@ -81,8 +81,22 @@ def test_the_catalogs_hash_is_checked_before_first_use(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable) as error:
         shelf.weights("mine")
     assert error.value.code == "weights_changed"
-    assert "imgflow models pull mine --again" in error.value.hint
+    assert "imgflow models add mine PATH" in error.value.hint
+    # The catalog's hash stands, whatever is pinned.
+    assert "--pin" not in error.value.hint
     assert not (tmp_path / PINS).exists()
+
+
+def test_other_weights_than_pinned_are_fetched_again_or_pinned(tmp_path: Path) -> None:
+    file = CardFile(path="a.pth", url="https://example.com/a.pth")
+    shelf = shelf_with(tmp_path, "mine", card("a.pth").model_copy(update={"files": [file]}))
+    path = put(shelf, "mine", "a.pth", b"first")
+    shelf.weights("mine")
+    path.write_bytes(b"other")
+    with pytest.raises(EngineUnavailable) as error:
+        shelf.weights("mine")
+    assert "imgflow models pull mine --again" in error.value.hint
+    assert "imgflow models verify mine --pin" in error.value.hint
 
 
 def test_md5_is_checked_where_upstream_names_nothing_else(tmp_path: Path) -> None:
