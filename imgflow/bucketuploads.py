@@ -83,7 +83,7 @@ class BucketUploads(Uploads):
             found.pages += 1
             found.files.update((each.key, each) for each in page)
             if most_new is not None:
-                new += sum(each.key not in known and _is_photo(each.key) for each in page)
+                new += sum(key not in known for key, _ in self.photos(page).photos)
             if page and (
                 time.monotonic() > deadline
                 or (most is not None and len(found.files) >= most)
@@ -190,11 +190,6 @@ class BucketUploads(Uploads):
 def bucket_uploads(place: Place, root: Path) -> BucketUploads:
     """The uploads of a place, one for all who ask in this process: connections are kept."""
     return BucketUploads(place, root)
-
-
-def _is_photo(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in PHOTO_SUFFIXES and not is_passed_over(path)
 
 
 def _key(name: str) -> ImageKey:

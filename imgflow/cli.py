@@ -119,6 +119,7 @@ def dev(
 ) -> None:
     """Start the Dagster UI and daemon on this installation."""
     from imgflow.defs.launch import dagster_home
+    from imgflow.serve import become
 
     home = Home.installation()
     workspace = Path("workspace.yaml")
@@ -138,11 +139,9 @@ def dev(
         sys.executable, "-W", "ignore", "-m", "dagster", "dev",
         "--workspace", str(workspace.absolute()), "--port", str(port), "--host", host,
     ]  # fmt: skip
-    sys.stdout.flush()
-    # In Dagster's own folder, where its dagster.yaml is the one in force. In this very process, so
-    # that whoever ends it ends Dagster.
+    # In Dagster's own folder, where its dagster.yaml is the one in force.
     os.chdir(environment["DAGSTER_HOME"])
-    os.execve(sys.executable, command, environment)  # noqa: S606
+    become(command, environment)
 
 
 @app.command()
@@ -155,9 +154,9 @@ def serve(
     ] = Path("workspace.yaml"),
 ) -> None:
     """Start a service of a deployment; see docs/deploy.md. On one machine: imgflow dev."""
-    from imgflow.serve import serve as become
+    from imgflow.serve import serve as start
 
-    become(service, host, port or PORTS.get(service, 0), workspace)
+    start(service, host, port or PORTS.get(service, 0), workspace)
 
 
 @app.command()

@@ -10,13 +10,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from imgflow.errors import BadPolicy, ImgflowError
 from imgflow.home import Home
 from imgflow.lineage.environment import environment
 from imgflow.policy.policy import Policy
 from imgflow.pool import cores
+
+if TYPE_CHECKING:  # boto3 comes with it
+    from imgflow.store.bucket import Bucket
 
 _MIN_FREE_GIB = 2.0
 _MIN_MEMORY_GIB = 2.0
@@ -122,22 +125,47 @@ def _bucket(home: Home) -> _Check:
     """Whether the bucket of the store takes objects, finds them, and knows conditions."""
     if home.storage is None:
         return
-    from imgflow.store.bucket import Bucket, Conflict
+    from imgflow.store.bucket import Bucket
 
     bucket, name = Bucket(home.storage), f"doctor/{uuid.uuid4().hex}"
-    bucket.put(name, b"probe", if_absent=True)
+    etag = bucket.put(name, b"probe", if_absent=True)
     try:
-        bucket.put(name, b"another", if_absent=True)
-    except Conflict:
+        another = "0" * len(etag)
+        passed_over = [
+            condition
+            for condition, asked in (("If-Match", {"if_etag": another}), ("If-None-Match", {}))
+            if not _is_refused(bucket, name, **asked)
+        ]
+    finally:
+        bucket.delete(name)
+    if not passed_over:
         yield "ok", f"{home.storage.url} takes objects, and knows conditional writes"
     else:
         yield (
             "failed",
-            f"{home.storage.url} knows no conditional writes (If-None-Match): two writers would "
-            "overwrite each other's records",
+            f"{home.storage.url} knows no conditional writes ({', '.join(passed_over)}): two "
+            "writers would overwrite each other's records",
         )
-    finally:
-        bucket.delete(name)
+
+
+def _is_refused(bucket: Bucket, name: str, *, if_etag: str = "") -> bool:
+    """Whether a write under a condition that does not hold is refused, as it must be."""
+    from imgflow.store.bucket import Conflict
+
+    try:
+        bucket.put(name, b"another", if_etag=if_etag, if_absent=not if_etag)
+    except Conflict:
+        return True
+    return False
+
+
+def _inboxes(home: Home) -> _Check:
+    """Whether uploads that are in buckets can be listed."""
+    from imgflow.store.bucket import Bucket
+
+    for place in (each.inbox for each in home.all() if each.inbox is not None):
+        next(Bucket(place).pages(size=1), None)
+        yield "ok", f"{place.url} can be listed"
 
 
 def _existing(folder: Path) -> Path:
@@ -162,5 +190,6 @@ _CHECKS: dict[str, Callable[[Home], _Check]] = {
     "policy": _policy,
     "folders": _folders,
     "bucket": _bucket,
+    "uploads": _inboxes,
     "disk": _disk,
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -48,6 +50,13 @@ def serve(service: Service, host: str, port: int, workspace: Path) -> NoReturn:
             "DAGSTER_HOME names no folder with a dagster.yaml, which all services must share",
             hint="See deploy/; `imgflow dev` is for one machine, and needs none",
         )
-    found = command(service, host, port, workspace)
+    become(command(service, host, port, workspace), os.environ)
+
+
+def become(program: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Execute one of Dagster's programs in this very process: whoever ends it ends Dagster."""
+    # To Dagster SIGTERM means what SIGINT does, and that a script's background jobs ignore from
+    # their birth: they would never end.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stdout.flush()
-    os.execv(found[0], found)  # noqa: S606
+    os.execve(program[0], program, environment)  # noqa: S606

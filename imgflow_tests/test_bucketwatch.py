@@ -172,6 +172,13 @@ def test_no_more_is_listed_than_is_taken(shop: Shop, monkeypatch: pytest.MonkeyP
     assert seen == names
 
 
+def test_what_is_known_by_its_key_is_not_new(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.put("a,1.jpg", "b|1.jpg", "c.jpg", "d.jpg")
+    pages = shop.uploads.bucket.pages
+    monkeypatch.setattr(shop.uploads.bucket, "pages", lambda **given: pages(**given, size=1))
+    assert shop.uploads.listing(most_new=1, known={"a%2C1.jpg", "b%7C1.jpg"}).upto == "c.jpg"
+
+
 def test_manifests_and_masks_count_though_a_stretch_ends_before_them(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

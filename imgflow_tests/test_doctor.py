@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from imgflow import doctor
+from imgflow.bench.s3.server import Server
 from imgflow.home import Home
+from imgflow.store.bucket import Bucket
+from imgflow.store.place import Place
 
 
 def findings(home: Home) -> dict[str, doctor.Finding]:
@@ -67,3 +72,29 @@ def test_a_check_that_breaks_is_a_finding(home: Home, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(doctor, "cores", broken)
     assert findings(home)["processor"].found == "ValueError: no idea"
+
+
+def test_a_bucket_that_passes_over_a_condition_fails_and_uploads_are_tried(
+    tmp_path: Path, bucket_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bucket_server.settings.items():
+        monkeypatch.setenv(name, value)
+    home = Home(
+        tmp_path / "data",
+        storage=Place.parse("s3://shop/doctor/store"),
+        inbox=Place.parse("s3://shop/doctor/in"),
+    )
+    found = findings(home)
+    assert (found["bucket"].status, found["uploads"].status) == ("ok", "ok")
+    put = Bucket.put
+
+    def passing_over(bucket: Bucket, key: str, data: bytes, **asked: Any) -> str:
+        return put(bucket, key, data, **{**asked, "if_etag": ""})
+
+    monkeypatch.setattr(Bucket, "put", passing_over)
+    found = findings(replace(home, inbox=Place.parse("s3://nowhere/in")))
+    assert (found["bucket"].status, found["uploads"].status) == ("failed", "failed")
+    assert "(If-Match)" in found["bucket"].found
+    assert "no bucket nowhere" in found["uploads"].found
+    assert "IMGFLOW_UPLOADS" in found["uploads"].found
+    assert bucket_server.client().list_objects_v2(Bucket="shop", Prefix="doctor/")["KeyCount"] == 0

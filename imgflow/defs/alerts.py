@@ -8,7 +8,7 @@ would be lost.)
 # No postponed annotations here: Dagster reads the sensors' signatures.
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -201,8 +201,6 @@ def _tell_rate(context: dg.SensorEvaluationContext, home: Home, alerts: Channel)
         return dg.SensorResult(skip_reason=f"{told}: too few to judge", cursor=context.cursor)
     if stopped / images <= settings.quarantine_rate:
         return dg.SensorResult(skip_reason=told, cursor="{}")
-    if time.time() - _number(context.cursor, "told_at") < REMIND_S:
-        return dg.SensorResult(skip_reason=f"{told}: people know", cursor=context.cursor)
     alert = Alert(
         "quarantine_rate",
         f"{stopped / images:.0%} of the photos need a person",
@@ -216,8 +214,7 @@ def _tell_rate(context: dg.SensorEvaluationContext, home: Home, alerts: Channel)
         },
         f"{settings.dagster_url.rstrip('/')}/runs",
     )
-    _tell(context, alerts, alert, settings)
-    return dg.SensorResult(skip_reason=told, cursor=json.dumps({"told_at": time.time()}))
+    return _tell_once(context, alerts, alert, settings, told, {})
 
 
 def _latest_images(instance: dg.DagsterInstance, window: int, catalog: str) -> tuple[int, int]:
@@ -277,8 +274,6 @@ def _tell_overdue(
     told = f"{what} {hours:.1f} hours ago; overdue after {spec.fresh_within_hours:g}"
     if hours <= spec.fresh_within_hours:
         return dg.SensorResult(skip_reason=told, cursor=json.dumps(cursor))
-    if now - _number(context.cursor, "told_at") < REMIND_S:
-        return dg.SensorResult(skip_reason=f"{told}: people know", cursor=context.cursor)
     settings = home.policy().alerts
     path = "/".join(refresh_key(spec).path)
     alert = Alert(
@@ -290,6 +285,24 @@ def _tell_overdue(
         {"catalog": spec.label, "hours": round(hours, 1), "alert above": spec.fresh_within_hours},
         f"{settings.dagster_url.rstrip('/')}/assets/{path}",
     )
+    return _tell_once(context, alerts, alert, settings, told, cursor)
+
+
+def _tell_once(
+    context: dg.SensorEvaluationContext,
+    alerts: Channel,
+    alert: Alert,
+    settings: AlertSettings,
+    told: str,
+    cursor: Mapping[str, float],
+) -> dg.SensorResult:
+    """Tell people of what lasts, unless they were told less than a day ago.
+
+    told: it as the tick's log has it. cursor: what else the sensor remembers.
+    """
+    now = time.time()
+    if now - _number(context.cursor, "told_at") < REMIND_S:
+        return dg.SensorResult(skip_reason=f"{told}: people know", cursor=context.cursor)
     _tell(context, alerts, alert, settings)
     return dg.SensorResult(skip_reason=told, cursor=json.dumps({**cursor, "told_at": now}))
 

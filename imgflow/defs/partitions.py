@@ -77,6 +77,21 @@ def add_keys(
     return sum(len(new) for new in missing.values())
 
 
+def with_a_place(
+    keys: Iterable[str], spec: CatalogSpec, known: Known
+) -> tuple[dict[Part, list[str]], list[ImgflowError]]:
+    """Keys by their partition set, without those that a full one does not take; and what to say
+    of these, set by set."""
+    found, over = {}, []
+    for part, wanted in by_part(keys, spec).items():
+        there = known.position(part)
+        missing = [key for key in wanted if key not in there]
+        if left_out := set(missing[room(known.keys(part)) :]):
+            over.append(full(part, len(left_out)))
+        found[part] = [key for key in wanted if key not in left_out]
+    return found, over
+
+
 def full(part: Part, over: int) -> ImgflowError:
     """What to say when a partition set takes no more keys."""
     return ImgflowError(

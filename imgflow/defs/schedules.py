@@ -11,14 +11,16 @@ import dagster as dg
 from imgflow.defs.jobs import Job
 from imgflow.defs.memory import recall, remember
 from imgflow.defs.naming import named
-from imgflow.defs.partitions import Known, add_keys, by_part
+from imgflow.defs.partitions import Known, add_keys, by_part, with_a_place
 from imgflow.defs.queue import keys_in_flight, run_request
 from imgflow.defs.refreshed import Pass, report
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import HomeResource
+from imgflow.errors import StoreError
 from imgflow.home import Home
 from imgflow.policy.catalogs import MAIN_SPEC, CatalogSpec
 from imgflow.refresh import RefreshPlan
+from imgflow.store.keys import ImageKey
 
 REFRESH_CRON = os.environ.get("IMGFLOW_REFRESH_CRON") or "*/5 3-4 * * *"
 """When the catalog is compared. Its first tick of a day begins, the later ones go on where that
@@ -79,18 +81,40 @@ def _tick(context: dg.ScheduleEvaluationContext, home: Home) -> list[dg.RunReque
             context.log.warning(problem)
         swept = sweep(home.root)
         if home.storage is not None:  # a store in a folder lies below the home
-            swept += home.store.sweep()
+            swept += _sweep_bucket(context, home)
         if swept:
             context.log.info(f"{swept} half-written files of killed writers deleted")
+    for keys in plan.requests.values():
+        _give_places(context, keys, plan, home)
     told = plan.summary() + (f"; goes on after {plan.after}" if plan.after else "")
     context.log.info(told)
-    for keys in plan.requests.values():
-        add_keys(context.instance, keys, home.spec)
     requests = list(_requests(plan, home, Known(context.instance), f"refresh-{now.isoformat()}"))
     done = before.with_(plan, retired=len(withdrawn), runs=len(requests))
     report(context.instance, home, plan, done)
     remember(context.instance, name, json.dumps({"day": day, **done.as_dict()}))
     return requests or dg.SkipReason(told)
+
+
+def _give_places(
+    context: dg.ScheduleEvaluationContext, keys: list[ImageKey], plan: RefreshPlan, home: Home
+) -> None:
+    """Add the partitions of keys. Those that a full set does not take are no longer requested."""
+    found, over = with_a_place(keys, home.spec, Known(context.instance))
+    for each in map(str, over):
+        context.log.warning(each)
+        plan.problems.append(each)
+    taken = {key for part in found.values() for key in part}
+    keys[:] = [key for key in keys if key in taken]
+    add_keys(context.instance, keys, home.spec)
+
+
+def _sweep_bucket(context: dg.ScheduleEvaluationContext, home: Home) -> int:
+    """Deletes half-written objects. It needs rights of its own, and the refresh does not."""
+    try:
+        return home.store.sweep()
+    except StoreError as error:
+        context.log.warning(f"uploads in parts that were never ended may stay: {error}")
+        return 0
 
 
 def _requests(plan: RefreshPlan, home: Home, known: Known, name: str) -> Iterator[dg.RunRequest]:

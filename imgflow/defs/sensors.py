@@ -12,16 +12,15 @@ from typing import Any
 import dagster as dg
 
 from imgflow.defs.jobs import Job
-from imgflow.defs.naming import Part, named, parts
+from imgflow.defs.naming import named, parts
 from imgflow.defs.orphans import fail_orphans
-from imgflow.defs.partitions import Known, by_part, full, keep_shards, partitions_of, room
+from imgflow.defs.partitions import Known, by_part, keep_shards, partitions_of, with_a_place
 from imgflow.defs.queue import keys_in_flight, photos_of, run_request, with_new
 from imgflow.defs.reported import unreported
 from imgflow.defs.requests import batches
 from imgflow.defs.resources import HomeResource
 from imgflow.home import Home
 from imgflow.policy.catalogs import MAIN_SPEC, CatalogSpec
-from imgflow.store.keys import ImageKey
 
 INTERVAL_S = 30
 MAX_KEYS = 5_000
@@ -102,7 +101,9 @@ def _tick(context: dg.SensorEvaluationContext, found_home: Home) -> dg.SensorRes
             f"{key}: requested several times, and no run has made it. The daily catalog_refresh "
             "or `imgflow run --keys` asks for it again"
         )
-    new = _places(context, arrivals.new, found_home, known)
+    new, over = with_a_place(arrivals.new, found_home.spec, known)
+    for each in over:
+        context.log.warning(str(each))
     after = {part: with_new(known.keys(part), keys) for part, keys in new.items()}
     size = _batch_size(order)
     requests = [
@@ -146,20 +147,6 @@ def _tick(context: dg.SensorEvaluationContext, found_home: Home) -> dg.SensorRes
         ],
         cursor=cursor,
     )
-
-
-def _places(
-    context: dg.SensorEvaluationContext, new: Sequence[ImageKey], home: Home, known: Known
-) -> dict[Part, list[str]]:
-    """New photos by the partition set that each goes to; those that are full take no more."""
-    found = {}
-    for part, keys in by_part(new, home.spec).items():
-        there, left = known.position(part), room(known.keys(part))
-        missing = [key for key in keys if key not in there]
-        if over := set(missing[left:]):
-            context.log.warning(str(full(part, len(over))))
-        found[part] = [key for key in keys if key not in over]
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -534,7 +534,8 @@ def _refused(error: ClientError, where: str, place: Place) -> StoreError:
         return StoreError(
             "bucket_missing",
             f"there is no bucket {place.bucket}" + (f" at {place.endpoint}" * bool(place.endpoint)),
-            hint="Create it, or correct IMGFLOW_STORE or AWS_ENDPOINT_URL_S3",
+            hint="Create it, or correct what names it (IMGFLOW_STORE, IMGFLOW_UPLOADS, uploads in "
+            "catalogs.yaml) or AWS_ENDPOINT_URL_S3",
         )
     if code in _FORBIDDEN:
         return StoreError(

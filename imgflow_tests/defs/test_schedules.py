@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -13,6 +15,7 @@ from imgflow.definitions import line_definitions
 from imgflow.defs import schedules
 from imgflow.defs.launch import instance
 from imgflow.defs.resources import HomeResource
+from imgflow.errors import StoreError
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Verdict, Version
 from imgflow.store.keys import ImageKey
@@ -101,6 +104,30 @@ def test_a_pass_goes_on_where_the_tick_before_stopped(
     assert [request.tags["dagster/asset_partition_range_end"] for request in first] == ["2.png"]
     assert [request.tags["dagster/asset_partition_range_end"] for request in second] == ["3.png"]
     assert tick(home, dagster, NIGHT + timedelta(minutes=10)) == []
+
+
+def test_a_refresh_does_without_the_right_to_sweep_a_bucket() -> None:
+    def refused() -> int:
+        raise StoreError("store_forbidden", "the credentials do not allow this")
+
+    home: Any = SimpleNamespace(store=SimpleNamespace(sweep=refused))
+    context = dg.build_schedule_context()
+    assert schedules._sweep_bucket(context, home) == 0
+
+
+def test_photos_that_a_full_set_has_no_place_for_do_not_hold_up_the_others(
+    home: Home, dagster: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgflow.defs.partitions.MOST_KEYS", 3)
+    requests = tick(home, dagster)
+    assert [request.tags["dagster/asset_partition_range_end"] for request in requests] == ["2.png"]
+    assert dagster.get_dynamic_partitions("photos") == ["0.png", "1.png", "2.png"]
+    event = dagster.get_latest_materialization_event(dg.AssetKey("refresh"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert (metadata["new"].value, metadata["problems"].value) == (3, 1)
+    assert "1 photos have no place" in str(metadata["cannot be taken"].value)
 
 
 def test_the_schedule_runs_by_itself_once_a_night() -> None:
