@@ -89,10 +89,7 @@ class Pairs(Dataset[Any]):
 
 def teacher_of(weights: Path) -> Callable[[Photo, int], Photo]:
     """What the clean network of a file makes of a photo and a scale: the mean of eight looks."""
-    threads = torch.get_num_threads()
-    engines = {scale: NeuralUpscaler(scale, weights=weights, threads=threads) for scale in _OFTEN}
-    # Processes that load samples are forked: OpenCV waits there for threads that were left behind.
-    cv2.setNumThreads(1)
+    engines = {scale: NeuralUpscaler(scale, weights=weights) for scale in _OFTEN}
 
     def enlarged(small: Photo, scale: int) -> Photo:
         seen = small.astype(np.float32) / np.float32(255)

@@ -145,7 +145,6 @@ def test_the_command_goes_on_and_names_its_part(
     monkeypatch.setattr("imgflow.engines.networks.upscaler.SuperResolver", small)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.png").write_bytes(encoded(photo("coffee")))
-    taught = tmp_path / "work" / "upscaler.safetensors"  # by the first step
     for steps in (1, 2):
         told = CliRunner().invoke(
             app,
@@ -157,7 +156,6 @@ def test_the_command_goes_on_and_names_its_part(
                 f"--steps={steps}",
                 "--threads=1",
                 *(["--squared"] if steps == 2 else []),
-                *([f"--teacher={taught}"] if steps == 2 and character == "clean" else []),
             ],
         )
         assert told.exit_code == 0, told.output
