@@ -150,10 +150,6 @@ def upscaler(
         Path | None,
         typer.Option(help="Weights to begin with, of this character or clean, or a checkpoint.pt."),
     ] = None,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="Clean weights whose mean of eight looks is half of the truth."),
-    ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:
@@ -171,11 +167,7 @@ def upscaler(
     known = load_photos(photos)
     names = sorted(known)
     kept = names[::KEPT]
-    if teacher is not None and character != "clean":
-        raise typer.BadParameter("only the clean character has a teacher")
-    shown = [known[name] for name in names if name not in kept]
-    taught = None if teacher is None else lesson.teacher_of(teacher)
-    samples = lesson.Pairs(shown, character, seed, taught)
+    samples = lesson.Pairs([known[name] for name in names if name not in kept], character, seed)
     unseen = lesson.Pairs([known[name] for name in kept], character, seed + 1)
     torch.manual_seed(seed)
     network = SuperResolver()

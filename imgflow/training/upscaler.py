@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -16,8 +15,6 @@ from torch.utils.data import Dataset
 
 from imgflow.engines.networks.upscaler import SuperResolver
 from imgflow.engines.spec import Character
-from imgflow.engines.upscaler import NeuralUpscaler
-from imgflow.imaging.looks import MOST_LOOKS, mean_of_looks
 from imgflow.imaging.resample import bicubic
 from imgflow.training.photos import Photo
 
@@ -39,33 +36,19 @@ class Pairs(Dataset[Any]):
 
     All of a sample has one scale s. Pixels are 0..1. All of it follows from the seed and its
     number. For the character "photo" what is small has been through a shop's hands as well.
-
-    teacher: what it makes of (small, scale) is taken for half of the truth. No network can know the
-    rest of it, and what nobody can know only makes learning slow (Hinton, Vinyals, Dean 2015).
     """
 
-    def __init__(
-        self,
-        photos: Sequence[Photo],
-        character: Character,
-        seed: int,
-        teacher: Callable[[Photo, int], Photo] | None = None,
-    ) -> None:
+    def __init__(self, photos: Sequence[Photo], character: Character, seed: int) -> None:
         self._character, self._seed = character, seed
-        full = pyramid(photos)
+        self._full = pyramid(photos)
         self._small = {
-            scale: [bicubic(each, each.shape[0] // scale, each.shape[1] // scale) for each in full]
+            scale: [
+                bicubic(each, each.shape[0] // scale, each.shape[1] // scale) for each in self._full
+            ]
             for scale in _OFTEN
         }
-        self._full = {
-            scale: [
-                _half_taught(each, teacher(tiny, scale)) if teacher else each
-                for each, tiny in zip(full, small, strict=True)
-            ]
-            for scale, small in self._small.items()
-        }
         # As often as they have pixels.
-        self._often = [each.size for each in full]
+        self._often = [each.size for each in self._full]
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         # One thread: the cores are the network's.
@@ -73,8 +56,8 @@ class Pairs(Dataset[Any]):
         chance = Random(f"{self._seed}/{number}")
         (scale,) = chance.choices(list(_OFTEN), list(_OFTEN.values()))
         pairs = []
-        for which in chance.choices(range(len(self._often)), self._often, k=_PATCHES):
-            small, full = self._small[scale][which], self._full[scale][which]
+        for which in chance.choices(range(len(self._full)), self._often, k=_PATCHES):
+            small, full = self._small[scale][which], self._full[which]
             top = chance.randint(0, small.shape[0] - PATCH)
             left = chance.randint(0, small.shape[1] - PATCH)
             part = small[top : top + PATCH, left : left + PATCH]
@@ -85,22 +68,6 @@ class Pairs(Dataset[Any]):
             pairs.append((part, truth))
         small_batch, full_batch = zip(*pairs, strict=True)
         return _tensor(small_batch), _tensor(full_batch)
-
-
-def teacher_of(weights: Path) -> Callable[[Photo, int], Photo]:
-    """What the clean network of a file makes of a photo and a scale: the mean of eight looks."""
-    engines = {scale: NeuralUpscaler(scale, weights=weights) for scale in _OFTEN}
-
-    def enlarged(small: Photo, scale: int) -> Photo:
-        seen = small.astype(np.float32) / np.float32(255)
-        large = mean_of_looks(engines[scale].enlarge, seen, MOST_LOOKS)
-        return np.rint(255 * np.clip(large, 0, 1)).astype(np.uint8)
-
-    return enlarged
-
-
-def _half_taught(truth: Photo, taught: Photo) -> Photo:
-    return np.asarray(cv2.addWeighted(truth, 0.5, taught, 0.5, 0), np.uint8)
 
 
 def pyramid(photos: Sequence[Photo]) -> list[Photo]:

@@ -14,25 +14,13 @@ from samples import encoded, photo
 from typer.testing import CliRunner
 
 from imgflow.engines.networks.upscaler import SuperResolver
-from imgflow.engines.shipped import load_part, shipped_weights
+from imgflow.engines.shipped import load_part
 from imgflow.engines.spec import Character
 from imgflow.imaging.resample import bicubic
 from imgflow.training import upscaler
 from imgflow.training.__main__ import app
 from imgflow.training.loop import CURVE, Optimizer, Recipe
-from imgflow.training.photos import Photo
-from imgflow.training.upscaler import (
-    PATCH,
-    Pairs,
-    handled,
-    judged,
-    loss,
-    pyramid,
-    squared_loss,
-    teacher_of,
-)
-
-WEIGHTS = shipped_weights("upscaler.safetensors")
+from imgflow.training.upscaler import PATCH, Pairs, handled, judged, loss, pyramid, squared_loss
 
 
 @pytest.fixture(scope="module")
@@ -60,36 +48,6 @@ def test_what_is_small_is_the_full_patch_reduced(samples: Pairs) -> None:
         # Rows were reduced first, rounded and clipped; the patch may have been turned since.
         assert np.abs(again - seen).mean() < 0.3
     assert scales == {2, 3, 4}
-
-
-def test_half_of_the_truth_is_the_teachers(samples: Pairs) -> None:
-    photos = [photo("coffee"), photo("rocket")]
-
-    def black(small: Photo, scale: int) -> Photo:
-        return np.zeros((small.shape[0] * scale, small.shape[1] * scale, 3), np.uint8)
-
-    taught = Pairs(photos, "clean", seed=1, teacher=black)
-    for number in range(4):
-        (small, full), (seen, half) = samples[number], taught[number]
-        assert torch.equal(small, seen)
-        assert half.numpy() == pytest.approx(full.numpy() / 2, abs=1 / 255)
-
-
-def test_a_teacher_looks_from_all_sides() -> None:
-    teach = teacher_of(WEIGHTS)
-    small = np.ascontiguousarray(photo("coffee")[100:130, 200:240])
-    made = teach(small, 2)
-    assert (made.shape, made.dtype) == ((60, 80, 3), np.uint8)
-    mirrored = teach(np.ascontiguousarray(small[:, ::-1]), 2)[:, ::-1]
-    assert np.abs(made.astype(int) - mirrored).max() <= 1
-
-
-def test_only_the_clean_character_has_a_teacher(tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(encoded(photo("coffee")))
-    arguments = ["upscaler", str(tmp_path), f"--work={tmp_path}", "--character=photo"]
-    told = CliRunner().invoke(app, [*arguments, f"--teacher={WEIGHTS}"])
-    assert told.exit_code == 2
-    assert "only the clean character" in told.output
 
 
 def test_a_pyramid_fits_all_scales() -> None:
