@@ -147,8 +147,7 @@ def upscaler(
     ] = False,
     learning_rate: Rate = 1e-3,
     start: Annotated[
-        Path | None,
-        typer.Option(help="Weights to begin with, of this character or clean, or a checkpoint.pt."),
+        Path | None, typer.Option(help="Clean weights to begin with, or a clean checkpoint.pt.")
     ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
@@ -174,9 +173,7 @@ def upscaler(
     if start is not None:
         # The photo network begins with what the clean one knows, if need be half-trained.
         network.load_state_dict(
-            averaged(start)
-            if start.name == CHECKPOINT
-            else load_part(start, character) or load_part(start, "clean")
+            averaged(start) if start.name == CHECKPOINT else load_part(start, "clean")
         )
     recipe = Recipe(steps=steps, batch=1, learning_rate=learning_rate, seed=seed, every=500)
 
