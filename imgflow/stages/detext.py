@@ -293,7 +293,7 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
 
 
 STAGE = Stage(
-    code_version="10",
+    code_version="11",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.spec import TextDetector, TextMap
+from imgflow.imaging.lettergroups import LetterGroup
 from imgflow.imaging.masks import Box, dilate, merge_boxes
 from imgflow.lineage.record import TextRegion
 
@@ -16,21 +17,29 @@ from imgflow.lineage.record import TextRegion
 _LEAST_SIDE = 480
 # From more places on, or places that are more of the photo than this, all of it is read at once.
 _MOST_PLACES, _MOST_SHARE = 4, 0.7
-# Probability, of 255, from which on a pixel may be a letter's. How near to each other such pixels
-# belong together, how many make OCR worth its time, and how far around them it reads.
-_TRACE, _TOGETHER, _LEAST_TRACE, _AROUND = 128, 10, 60, 48
+# Probability, of 255, from which on a pixel may be a letter's, and is one of print. How near to
+# each other such pixels belong together, how many make OCR worth its time, and how far around them
+# it reads.
+_TRACE, _PRINT, _TOGETHER, _LEAST_TRACE, _AROUND = 128, 191, 10, 60, 48
 
 
-def traces(letters: TextMap) -> list[Box]:
-    """Boxes around all that may be letters, in the map's pixels."""
+def traces(letters: TextMap, drawn: Sequence[LetterGroup]) -> list[Box]:
+    """Boxes around all that is worth reading, in the map's pixels: clear print, and whatever holds
+    one of the drawn letters."""
     seen = np.maximum(letters.overlay, letters.product) >= _TRACE
     strokes = np.where(seen, np.uint8(255), np.uint8(0))
     count, places, boxes, _ = cv2.connectedComponentsWithStats(dilate(strokes, _TOGETHER))
-    pixels = np.bincount(places[seen], minlength=count)
+    pixels, printed = (
+        np.bincount(places[each], minlength=count) for each in (seen, letters.product >= _PRINT)
+    )
+    named = np.zeros(count, bool)
+    for group in drawn:
+        named[places[group.strokes[:, 1], group.strokes[:, 0]]] = True
+    worth = (printed >= _LEAST_TRACE) | (named & (pixels >= _LEAST_TRACE))
     return [
         Box(int(top), int(left), int(top + height), int(left + width))
         for number, (left, top, width, height, _) in enumerate(boxes)
-        if number and pixels[number] >= _LEAST_TRACE
+        if number and worth[number]
     ]
 
 

@@ -26,7 +26,10 @@ from imgflow.policy.policy import DetextSettings
 from imgflow.stages.reading import placed, read_around, stretch_contrast, traces
 from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
-from imgflow.stages.unread import UNSEEN, lines_read_alone, unread_overlays
+from imgflow.stages.unread import UNSEEN, lines_read_alone, plausible, unread_overlays
+
+# Raised whenever what is found in a photo may be another, with the same engines.
+_VERSION = "2"
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
@@ -89,7 +92,7 @@ def detect_text(picture: Picture, job: Job, detector: TextDetector) -> list[Text
     # A person's word counts more than the eraser's.
     always = settings.text == "all" or any(isinstance(x, RemoveText) for x in job.manifest.steps)
     versions = [each.code_version for each in readers(detector, eraser)]
-    identity = "|".join([picture.ref.sha256, *versions, *(["always"] if always else [])])
+    identity = "|".join([_VERSION, picture.ref.sha256, *versions, *(["always"] if always else [])])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     cached = job.store.get_cached("text", digest)
     if cached is not None:
@@ -111,18 +114,21 @@ def find_text(
     """All text in a photo (H, W, 3), judged: what OCR reads, the copies of repeated marks, and
     overlays that OCR alone does not see.
 
-    OCR reads where the eraser sees traces of letters, or all of the photo if `always`: it takes
-    several times as long.
+    OCR reads where the eraser sees print or what may be letters, or all of the photo if `always`:
+    it takes several times as long.
     """
     letters = survey(view, eraser)
     scale = letters.overlay.shape[1] / view.shape[1]
     if always:
         read = detector.detect(view)
     else:
-        places = [_box_at(each, 1 / scale, view) for each in traces(letters)]
+        found = traces(letters, plausible(view, letters))
+        places = [_box_at(each, 1 / scale, view) for each in found]
         if not places:
             return []
         read = read_around(view, places, detector)
+    # What hides the letters below it helps nobody.
+    read = [region for region in read if not _is_misread(region, view.shape[:2])]
     judged, known = judge(view, read, letters), _outlines(read, scale)
     if not any(region.kind == "overlay" for region in judged):
         more = lines_read_alone(view, letters, known, detector)
@@ -363,13 +369,18 @@ def residual_text(
 
 def is_text(region: TextRegion, shape: tuple[int, ...], settings: DetextSettings) -> bool:
     """Whether a detection in a photo of (height, width) is believed."""
-    area = cv2.contourArea(np.array(region.polygon, np.float32))
-    if area > _MAX_AREA * shape[0] * shape[1]:
+    if _is_misread(region, shape):
         return False
     if not region.text:  # not by its wording, but by its letters' look
         return region.kind != "product"
     characters = sum(character.isalnum() for character in region.text)
     return region.confidence >= settings.min_confidence and characters >= _MIN_CHARACTERS
+
+
+def _is_misread(region: TextRegion, shape: tuple[int, ...]) -> bool:
+    """Whether a detection is so large that it is a texture."""
+    area = cv2.contourArea(np.array(region.polygon, np.float32))
+    return area > _MAX_AREA * shape[0] * shape[1]
 
 
 def _matches(region: TextRegion, step: RemoveText, settings: DetextSettings, view: Any) -> bool:

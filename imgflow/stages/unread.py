@@ -27,8 +27,8 @@ _PAGE = 480
 # What a reading must be: letters, and how sure the map is of its strokes.
 _LETTERS, _MAPPED = 4, 0.6
 # ---- lines by themselves: small or turned letters are easier to read large and level
-# From which logit on letters are worth reading so, and how many lines of a photo.
-_WORTH, _MOST_LINES = -2.0, 5
+# From which logit on letters are worth reading at all, and so, and how many lines of a photo.
+_PLAUSIBLE, _WORTH, _MOST_LINES = -3.0, -2.0, 5
 # Pixels of their height then, and of a line at most; ground around it, in heights. How sure OCR is
 # of what it reads.
 _HIGH, _LONGEST, _MARGIN, _READ = 40, 1600, 0.35, 0.65
@@ -79,6 +79,11 @@ def unread_overlays(
     return [*words, *parts, *_lines(pixels, TextMap(left, letters.product), marks)]
 
 
+def plausible(pixels: NDArray[np.uint8], letters: TextMap) -> list[LetterGroup]:
+    """What of a map may be letters drawn over the photo (H, W, 3): leaves and fur are not."""
+    return [group for score, group in _scored(pixels, letters) if score >= _PLAUSIBLE]
+
+
 def lines_read_alone(
     pixels: NDArray[np.uint8],
     letters: TextMap,
@@ -88,11 +93,7 @@ def lines_read_alone(
     """What OCR reads of letters beside the known ones where it is shown each line by itself, in the
     photo's pixels; not judged. Arguments as above."""
     left = TextMap(without(letters.overlay, known), letters.product)
-    groups = candidates(left.overlay)
-    if not groups:
-        return []
-    scores = load_weights().trees.logits(look(pixels, left, groups, []))
-    scored = [(float(s), group) for s, group in zip(scores, groups, strict=True) if s >= _WORTH]
+    scored = [each for each in _scored(pixels, left) if each[0] >= _WORTH]
     scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
     found = []
     for _, group in _apart(scored, [])[:_MOST_LINES]:
@@ -102,6 +103,16 @@ def lines_read_alone(
             polygon = line.round(1).tolist()
             found.append(TextRegion(polygon=polygon, text=text, confidence=confidence))
     return found
+
+
+def _scored(pixels: NDArray[np.uint8], letters: TextMap) -> list[tuple[float, LetterGroup]]:
+    """All groups that may be letters, with what the judge makes of them as long as no text is
+    known to lie over the photo."""
+    groups = candidates(letters.overlay)
+    if not groups:
+        return []
+    scores = load_weights().trees.logits(look(pixels, letters, groups, []))
+    return list(zip(map(float, scores), groups, strict=True))
 
 
 def _level(pixels: NDArray[np.uint8], line: NDArray[np.float32]) -> NDArray[np.uint8]:

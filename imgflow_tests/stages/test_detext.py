@@ -262,11 +262,11 @@ def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
             return [invisible.region]
 
     class Guessing(FakeEraser):
-        """Sees letters everywhere, and not a stroke."""
+        """Sees print everywhere, and not a stroke."""
 
         def survey(self, pixels: Pixels) -> TextMap:
-            doubt = np.full(pixels.shape[:2], 140, np.uint8)
-            return TextMap(doubt, np.zeros_like(doubt))
+            print_ = np.full(pixels.shape[:2], 200, np.uint8)
+            return TextMap(np.zeros_like(print_), print_)
 
     engines.register_text_detector("rapidocr", Certain)
     engines.register_eraser("eraser", Guessing)

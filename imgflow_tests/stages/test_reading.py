@@ -7,6 +7,7 @@ import pytest
 from samples import FakeDetector, Pixels, photo, stamp
 
 from imgflow.engines.spec import TextMap
+from imgflow.imaging.lettergroups import grouped
 from imgflow.imaging.masks import Box
 from imgflow.lineage.record import TextRegion
 from imgflow.stages.reading import read_around, traces
@@ -31,14 +32,23 @@ def seen(*boxes: Box, value: int = 200, size: tuple[int, int] = (300, 400)) -> T
     return TextMap(np.zeros_like(letters), letters)
 
 
-def test_traces_are_what_may_be_letters() -> None:
+def test_traces_are_clear_print() -> None:
     near = seen(Box(50, 60, 60, 70), Box(50, 75, 60, 85))
-    (one,) = traces(near)
+    (one,) = traces(near, [])
     assert one.top <= 50 and one.left <= 60 and one.bottom >= 60 and one.right >= 85
-    assert len(traces(seen(Box(50, 60, 60, 70), Box(200, 60, 210, 70)))) == 2
+    assert len(traces(seen(Box(50, 60, 60, 70), Box(200, 60, 210, 70)), [])) == 2
     # Too few pixels, and too unsure ones.
-    assert traces(seen(Box(50, 60, 55, 65))) == []
-    assert traces(seen(Box(50, 60, 60, 70), value=100)) == []
+    assert traces(seen(Box(50, 60, 55, 65)), []) == []
+    assert traces(seen(Box(50, 60, 60, 70), value=170), []) == []
+
+
+def test_drawn_letters_are_read_where_they_may_be_some() -> None:
+    leaves, letters = Box(50, 60, 60, 70), Box(200, 60, 210, 90)
+    drawn = seen(leaves, letters, value=170).product
+    groups = [each for each in grouped(drawn, 128, 40) if each.strokes[:, 1].min() == letters.top]
+    assert traces(TextMap(drawn, np.zeros_like(drawn)), []) == []
+    (one,) = traces(TextMap(drawn, np.zeros_like(drawn)), groups)
+    assert one.top <= letters.top and one.bottom >= letters.bottom
 
 
 def test_a_word_is_read_in_a_window_and_told_in_the_photos_pixels() -> None:

@@ -242,6 +242,28 @@ def test_a_small_photo_is_surveyed_as_it_is(stamped: Stamped) -> None:
     assert [each.shape for each in eraser.views] == [stamped.pixels.shape]
 
 
+def test_a_texture_that_is_taken_for_text_hides_no_letters(
+    stamped: Stamped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Misreading(FakeDetector):
+        """The photo itself; not what is made of it later."""
+
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            self.calls += 1
+            if self.calls > 1:
+                return []
+            height, width = stamped.pixels.shape[:2]
+            corners = [[0, 0], [width, 0], [width, 0.9 * height], [0, 0.9 * height]]
+            return [TextRegion(polygon=corners, text="3008", confidence=0.6)]
+
+    def printed(view: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+        return [each.model_copy(update={"kind": "product"}) for each in regions]
+
+    monkeypatch.setattr("imgflow.stages.text.judge", printed)
+    (found,) = find_text(stamped.pixels, Misreading(), Surveyor())
+    assert (found.text, found.kind) == ("", None)
+
+
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_what_ocr_reads_is_not_found_twice(
     size: str, stamped: Stamped, large: Stamped, monkeypatch: pytest.MonkeyPatch
@@ -264,7 +286,7 @@ def test_ocr_is_asked_only_where_a_letter_shows(stamped: Stamped) -> None:
 
         def survey(self, pixels: Pixels) -> TextMap:
             seen = np.zeros(pixels.shape[:2], np.uint8)
-            seen[0, : self.count] = 140
+            seen[0, : self.count] = 200
             return TextMap(np.zeros_like(seen), seen)
 
     for count, always, looks in ((0, False, 0), (10, False, 0), (200, False, 1), (0, True, 1)):
