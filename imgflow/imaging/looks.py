@@ -29,7 +29,7 @@ def mean_of_looks(
     if not 1 <= looks <= MOST_LOOKS:
         raise ValueError(f"there are 1 to {MOST_LOOKS} ways to look at a picture, not {looks}")
     total = network(seen)
-    if enough(total):
+    if looks == 1 or enough(total):
         return total
     for look in range(1, looks):
         turned, mirror = look >= len(_MIRRORS), _MIRRORS[look % len(_MIRRORS)]
