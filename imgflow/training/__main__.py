@@ -145,9 +145,19 @@ def upscaler(
     squared: Annotated[
         bool, typer.Option("--squared", help="Squared errors count: to end a training with.")
     ] = False,
+    various: Annotated[
+        bool,
+        typer.Option(
+            "--various", help="Patches of more sizes, mixed and recoloured, against overfitting."
+        ),
+    ] = False,
     learning_rate: Rate = 1e-3,
     start: Annotated[
-        Path | None, typer.Option(help="Clean weights to begin with, or a clean checkpoint.pt.")
+        Path | None,
+        typer.Option(
+            help="Weights to begin with: the character's own if the file has any, else clean "
+            "ones; or a clean checkpoint.pt."
+        ),
     ] = None,
     seed: Seed = 0,
     threads: Threads = 0,
@@ -166,14 +176,17 @@ def upscaler(
     known = load_photos(photos)
     names = sorted(known)
     kept = names[::KEPT]
-    samples = lesson.Pairs([known[name] for name in names if name not in kept], character, seed)
+    shown = [known[name] for name in names if name not in kept]
+    samples = lesson.Pairs(shown, character, seed, various=various)
     unseen = lesson.Pairs([known[name] for name in kept], character, seed + 1)
     torch.manual_seed(seed)
     network = SuperResolver()
     if start is not None:
         # The photo network begins with what the clean one knows, if need be half-trained.
         network.load_state_dict(
-            averaged(start) if start.name == CHECKPOINT else load_part(start, "clean")
+            averaged(start)
+            if start.name == CHECKPOINT
+            else load_part(start, character) or load_part(start, "clean")
         )
     recipe = Recipe(steps=steps, batch=1, learning_rate=learning_rate, seed=seed, every=500)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -27,6 +27,10 @@ _OFTEN = {2: 0.4, 3: 0.2, 4: 0.4}
 # their pixels are as sharp as a camera's, and the JPEG is gone.
 _LARGE = 1000
 _REDUCTIONS = {True: (1.5, 2.2, 3.2), False: (1.0, 1.33)}
+_MORE_REDUCTIONS = {True: (1.5, 1.8, 2.2, 2.6, 3.2, 4.0), False: (1.0, 1.15, 1.33, 1.6)}
+# How often a patch gets other colours, other contrast, and another patch shining through; and how
+# little contrast is left.
+_RECOLOURED, _FLATTER, _MIXED, _LEAST_CONTRAST = 0.5, 0.5, 0.25, 0.5
 _LEAST_SIDE = 240
 _BRIGHTNESS = (0.299, 0.587, 0.114)
 
@@ -36,11 +40,20 @@ class Pairs(Dataset[Any]):
 
     All of a sample has one scale s. Pixels are 0..1. All of it follows from the seed and its
     number. For the character "photo" what is small has been through a shop's hands as well.
+    various: patches are of more sizes, mixed and recoloured: a network cannot learn few photos by
+    heart then.
     """
 
-    def __init__(self, photos: Sequence[Photo], character: Character, seed: int) -> None:
-        self._character, self._seed = character, seed
-        self._full = pyramid(photos)
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        character: Character,
+        seed: int,
+        *,
+        various: bool = False,
+    ) -> None:
+        self._character, self._seed, self._various = character, seed, various
+        self._full = pyramid(photos, _MORE_REDUCTIONS if various else _REDUCTIONS)
         self._small = {
             scale: [
                 bicubic(each, each.shape[0] // scale, each.shape[1] // scale) for each in self._full
@@ -56,25 +69,69 @@ class Pairs(Dataset[Any]):
         chance = Random(f"{self._seed}/{number}")
         (scale,) = chance.choices(list(_OFTEN), list(_OFTEN.values()))
         pairs = []
-        for which in chance.choices(range(len(self._full)), self._often, k=_PATCHES):
-            small, full = self._small[scale][which], self._full[which]
-            top = chance.randint(0, small.shape[0] - PATCH)
-            left = chance.randint(0, small.shape[1] - PATCH)
-            part = small[top : top + PATCH, left : left + PATCH]
-            truth = full[scale * top :, scale * left :][: scale * PATCH, : scale * PATCH]
-            part, truth = _turned((part, truth), chance)
+        for which in self._some(_PATCHES, chance):
+            part, truth = self._pair(which, scale, chance)
+            if self._various:
+                part, truth = self._varied((part, truth), scale, chance)
             if self._character == "photo":
                 part = handled(part, chance)
             pairs.append((part, truth))
         small_batch, full_batch = zip(*pairs, strict=True)
         return _tensor(small_batch), _tensor(full_batch)
 
+    def _some(self, count: int, chance: Random) -> list[int]:
+        """Numbers of photos, the larger ones more often."""
+        return chance.choices(range(len(self._full)), self._often, k=count)
 
-def pyramid(photos: Sequence[Photo]) -> list[Photo]:
-    """The photos in several sizes, each side a multiple of 12: of all scales."""
+    def _varied(self, pair: Sequence[Photo], scale: int, chance: Random) -> Sequence[Photo]:
+        """The pair, sometimes mixed with another, sometimes in other colours."""
+        if chance.random() < _MIXED:
+            (other,) = self._some(1, chance)
+            pair = mixed(pair, self._pair(other, scale, chance), chance)
+        return recoloured(pair, chance)
+
+    def _pair(self, which: int, scale: int, chance: Random) -> list[Photo]:
+        """A patch of a photo made small, and the same in full."""
+        small, full = self._small[scale][which], self._full[which]
+        top = chance.randint(0, small.shape[0] - PATCH)
+        left = chance.randint(0, small.shape[1] - PATCH)
+        part = small[top : top + PATCH, left : left + PATCH]
+        truth = full[scale * top :, scale * left :][: scale * PATCH, : scale * PATCH]
+        return _turned((part, truth), chance)
+
+
+def mixed(one: Sequence[Photo], other: Sequence[Photo], chance: Random) -> list[Photo]:
+    """Two pairs of patches, the one shining through the other (mixup; Feng et al. 2019, against
+    overfitting of such networks)."""
+    share = chance.uniform(0.5, 1)
+    pairs = [map(np.ascontiguousarray, pair) for pair in zip(one, other, strict=True)]
+    return [np.asarray(cv2.addWeighted(a, share, b, 1 - share, 0), np.uint8) for a, b in pairs]
+
+
+def recoloured(planes: Sequence[Photo], chance: Random) -> list[Photo]:
+    """All planes with their colours changed for each other, or with less contrast, alike."""
+    found: list[Photo] = list(planes)
+    if chance.random() < _RECOLOURED:
+        order = chance.sample(range(3), 3)
+        found = [each[:, :, order] for each in found]
+    if chance.random() < _FLATTER:
+        contrast = chance.uniform(_LEAST_CONTRAST, 1)
+        darkest = chance.uniform(0, 255 * (1 - contrast))
+        found = [
+            np.asarray(np.rint(each * np.float32(contrast) + np.float32(darkest)), np.uint8)
+            for each in found
+        ]
+    return found
+
+
+def pyramid(
+    photos: Sequence[Photo], reductions: Mapping[bool, Sequence[float]] = _REDUCTIONS
+) -> list[Photo]:
+    """The photos in several sizes, each side a multiple of 12: of all scales. reductions: of large
+    photos and of others."""
     sizes = []
     for photo in photos:
-        for factor in _REDUCTIONS[max(photo.shape[:2]) > _LARGE]:
+        for factor in reductions[max(photo.shape[:2]) > _LARGE]:
             height, width = (round(side / factor) // 12 * 12 for side in photo.shape[:2])
             if min(height, width) >= _LEAST_SIDE:
                 same = factor == 1

@@ -20,7 +20,17 @@ from imgflow.imaging.resample import bicubic
 from imgflow.training import upscaler
 from imgflow.training.__main__ import app
 from imgflow.training.loop import CURVE, Optimizer, Recipe
-from imgflow.training.upscaler import PATCH, Pairs, handled, judged, loss, pyramid, squared_loss
+from imgflow.training.upscaler import (
+    PATCH,
+    Pairs,
+    handled,
+    judged,
+    loss,
+    mixed,
+    pyramid,
+    recoloured,
+    squared_loss,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +58,39 @@ def test_what_is_small_is_the_full_patch_reduced(samples: Pairs) -> None:
         # Rows were reduced first, rounded and clipped; the patch may have been turned since.
         assert np.abs(again - seen).mean() < 0.3
     assert scales == {2, 3, 4}
+
+
+def test_various_pairs_are_small_and_full_of_the_same_all_the_same() -> None:
+    plain, various = (
+        Pairs([photo("coffee")], "clean", seed=1, various=each) for each in (False, True)
+    )
+    small, full = various[0]
+    scale = full.shape[-1] // small.shape[-1]
+    for number in range(len(small)):
+        truth = np.rint(full[number].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        again = bicubic(truth, PATCH, PATCH).astype(float)[4:-4, 4:-4]
+        seen = small[number].permute(1, 2, 0).numpy()[4:-4, 4:-4] * 255
+        assert np.abs(again - seen).mean() < 0.6
+    assert scale == plain[0][1].shape[-1] // PATCH
+    assert not torch.equal(small, plain[0][0])
+    assert torch.equal(small, various[0][0])
+
+
+def test_mixed_pairs_show_both() -> None:
+    dark, light = (np.full((8, 8, 3), value, np.uint8) for value in (0, 200))
+    for number in range(8):
+        small, full = mixed((dark, dark), (light, light), Random(number))
+        assert np.array_equal(small, full)
+        assert 0 <= small[0, 0, 0] <= 101
+
+
+def test_recoloured_planes_stay_alike() -> None:
+    pixels = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    found = [recoloured((pixels, pixels), Random(number)) for number in range(40)]
+    assert all(np.array_equal(one, other) for one, other in found)
+    kinds = {one.tobytes() for one, _ in found}
+    assert len(kinds) > 20 and pixels.tobytes() in kinds
+    assert min(int(one.max()) - int(one.min()) for one, _ in found) < 160
 
 
 def test_a_pyramid_fits_all_scales() -> None:
@@ -121,3 +164,22 @@ def test_the_command_goes_on_and_names_its_part(
     assert len((tmp_path / "work" / CURVE).read_text().splitlines()) == 2
     part = load_part(tmp_path / "work" / "upscaler.safetensors", character)
     assert set(part) == set(small().state_dict())
+
+    further = tmp_path / "further"
+    told = CliRunner().invoke(
+        app,
+        [
+            "upscaler",
+            str(tmp_path / "photos"),
+            f"--work={further}",
+            f"--character={character}",
+            f"--start={tmp_path / 'work' / 'upscaler.safetensors'}",
+            "--various",
+            "--steps=1",
+            "--learning-rate=0",
+            "--threads=1",
+        ],
+    )
+    assert told.exit_code == 0, told.output
+    begun = load_part(further / "upscaler.safetensors", character)
+    assert all(torch.equal(values, part[name]) for name, values in begun.items())
