@@ -453,7 +453,7 @@ def _require_engines(home: Home, policy: Policy, where: str) -> None:
 
     engines = equip(home, policy)
     for stage in STAGES.values():
-        for each in stage.engines(policy, engines):
+        for each in stage.engines_for(policy, engines):
             if isinstance(each, Absent):
                 each.error.photo = where
                 raise each.error

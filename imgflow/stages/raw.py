@@ -52,7 +52,7 @@ STAGE = Stage(
     code_version="1",
     run=raw,
     settings=lambda policy: policy.raw.as_dict(),
-    engines=lambda policy, engines: [],
+    engines=lambda policy, engines: {},
     # The raw record names the archived manifest and masks: it must follow them.
-    asked=lambda job: [job.attachments],
+    asked=lambda job, unneeded: [job.attachments],
 )
