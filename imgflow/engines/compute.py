@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from imgflow.engines.account import account
+from imgflow.engines.loading import loading
 from imgflow.errors import EngineUnavailable, ImgflowError
 
 if TYPE_CHECKING:
@@ -216,8 +218,9 @@ def on_card_or_processor(
     pixels are made: it is not this device that the record names. Raises EngineUnavailable
     (out_of_memory) where the processor may not take over.
     """
-    import torch
-
+    if "torch" not in sys.modules:
+        with loading("torch"):
+            import_module("torch")
     device = compute.torch_device()
     try:
         with _told(device, detects):
@@ -234,6 +237,8 @@ def on_card_or_processor(
     # Outside of the except clause: its traceback keeps the tensors alive.
     _free()
     account().note(f"the memory of {device} was full: the processor took over")
+    import torch
+
     processor = torch.device("cpu")
     with _told(processor, detects):
         return work(processor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 
 from imgflow.engines.account import account, accounting
 from imgflow.engines.compute import Compute, ModelCache, module_bytes, on_card_or_processor
+from imgflow.engines.loading import kept_by, loading
 from imgflow.errors import EngineUnavailable, ImgflowError
 
 
@@ -148,3 +151,28 @@ def test_a_card_and_a_processor_agree(tmp_path: Any) -> None:
         for each in ("cuda:0", "cpu")
     )
     np.testing.assert_allclose(card, processor, atol=2e-3)
+
+
+def test_who_keeps_the_time_is_told_of_what_is_loaded_and_of_nothing_on_the_way() -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def keeper(what: str) -> Iterator[None]:
+        told.append(f"{what} begins")
+        try:
+            yield
+        finally:
+            told.append(f"{what} ends")
+
+    def failing() -> None:
+        with loading("worse"):
+            raise ValueError("no model")
+
+    with kept_by(keeper):
+        with loading("a model"), loading("its parts"):
+            pass
+        with pytest.raises(ValueError, match="no model"):
+            failing()
+    with loading("later"):
+        pass
+    assert told == ["a model begins", "a model ends", "worse begins", "worse ends"]

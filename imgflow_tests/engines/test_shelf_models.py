@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tiny_models import bench, compact, folder_of, lama, on_shelf, torchscript
 
 from imgflow.engines.compute import Compute
 from imgflow.engines.inspect import inspect_model
+from imgflow.engines.loading import kept_by
 from imgflow.engines.outside import Outside
 from imgflow.engines.registry import Engines
 from imgflow.engines.shelf.shelf import Shelf
@@ -53,6 +55,20 @@ def test_super_resolution_by_weights_file(tmp_path: Path, ending: str) -> None:
     assert large.dtype == np.float32
     assert engine.spec.weights_sha256 == weights.sha256
     np.testing.assert_array_equal(large, engine.enlarge(tile))
+
+
+def test_a_model_is_loaded_once_on_the_time_of_nobody(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def keeper(what: str) -> AbstractContextManager[None]:
+        told.append(what)
+        return nullcontext()
+
+    engine = SpandrelUpscaler("big", upscaler_shelf(tmp_path).weights("net"), 2, bench())
+    with kept_by(keeper):
+        engine.enlarge(tile_of())
+        engine.enlarge(tile_of())
+    assert told == ["the model 'net'"]
 
 
 @pytest.mark.parametrize(("native", "scale"), [(4, 2), (4, 3), (2, 3), (2, 4)])
