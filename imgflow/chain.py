@@ -25,7 +25,7 @@ from imgflow.imaging.photo import Generation, Rights
 from imgflow.lineage.environment import environment
 from imgflow.lineage.record import ObjectRef, Reason, Record, Rendition, Verdict, Version
 from imgflow.policy.catalog import Catalog
-from imgflow.policy.choice import Prices, choose
+from imgflow.policy.choice import Prices, settle
 from imgflow.policy.policy import MEASURED, Policy, with_route
 from imgflow.stages import detext, inpaint, publish, raw, upscale
 from imgflow.stages.intake import Intake, take_in
@@ -575,10 +575,9 @@ def _routed(job: Job, record: Record, line: Line) -> Job:
     generation = None if record.generation is None else Generation(**record.generation)
     if record.version is not Version.RAW:
         return replace(job, generation=generation)
-    measures = raw_measures(record.measures)
-    routed = line.policy.for_image(job.manifest.traits(), measures)
-    policy, _ = choose(routed.policy, measures.get("megapixels", 0.0), line.prices)
-    return replace(job, policy=policy, routes=routed.applied, generation=generation)
+    traits, measures = job.manifest.traits(), raw_measures(record.measures)
+    found = settle(line.policy, traits, measures, line.prices)
+    return replace(job, policy=found.policy, routes=found.routes, generation=generation)
 
 
 def raw_measures(measures: Mapping[str, float]) -> dict[str, float]:
