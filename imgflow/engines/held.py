@@ -51,6 +51,11 @@ def spec_of(
     )
 
 
+def seed_parameter(seed: int) -> tuple[tuple[str, Any], ...]:
+    """A seed of the policy's among an engine's parameters; that it is 0 goes without saying."""
+    return (("seed", seed),) if seed else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A model's weights and how it is loaded: load(device) gives it ready to work there.

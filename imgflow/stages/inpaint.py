@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.account import accounting
+from imgflow.engines.account import Account, accounting
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec
 from imgflow.errors import BadMask
@@ -152,7 +152,7 @@ def _filled(before: NDArray[Any], region: _Region, everything: Mask, job: Job) -
         cost=told.cost,
         seconds=round(seconds, 4),
     )
-    notes = (*_ignored(region, fill), *told.notes)
+    notes = (*_ignored(region, fill, told), *told.notes)
     return _Filled(pixels, operation, tuple(gates), notes, painted=True)
 
 
@@ -206,12 +206,12 @@ def _prompt(region: _Region, spec: EngineSpec, job: Job) -> tuple[str | None, st
     return both or None, hint
 
 
-def _ignored(region: _Region, fill: Fill) -> list[str]:
+def _ignored(region: _Region, fill: Fill, told: Account) -> list[str]:
     spec = fill.engine.spec
     notes = []
     if region.prompt and not spec.prompted:
         notes.append(f"the engine '{spec.name}' takes no prompt: it was not used")
-    if region.seed is not None and not spec.seeded:
+    if region.seed is not None and not spec.seeded and told.seed is None:
         notes.append(f"the engine '{spec.name}' takes no seed: its result is always the same")
     return notes
 

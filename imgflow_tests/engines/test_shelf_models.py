@@ -13,6 +13,7 @@ import torch
 from samples import photo
 from tiny_models import bench, compact, folder_of, lama, on_shelf, torchscript
 
+from imgflow.engines.account import accounting
 from imgflow.engines.compute import Compute
 from imgflow.engines.inspect import inspect_model
 from imgflow.engines.loading import kept_by
@@ -265,3 +266,48 @@ def test_nothing_of_the_shelf_is_read_for_a_spec_but_hashes(tmp_path: Path) -> N
     path.write_bytes(b"no weights at all")
     on_shelf(tmp_path / "models", "net", task="upscaler", loader="spandrel", scale=2)
     assert engines_of(tmp_path).upscaler("net", 2).spec.weights_sha256
+
+
+class DrawingFill(torch.nn.Module):
+    """Fills with noise that it draws without being asked to, as MAT does."""
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return image * (1 - mask) + torch.rand_like(image) * mask
+
+
+def test_a_network_that_draws_does_so_by_its_seed(tmp_path: Path) -> None:
+    torchscript(folder_of(tmp_path, "noise") / "noise.pt", DrawingFill())
+    shelf = on_shelf(tmp_path, "noise", task="filler", loader="torchscript")
+
+    def fill(seed: int | None = None, own: int = 0) -> tuple[bytes, int | None]:
+        engine = torchscript_fill("noise", shelf.weights("noise"), bench(), seed=own)
+        pixels = photo("coffee", 32)
+        mask = np.zeros(pixels.shape[:2], np.uint8)
+        mask[4:12, 4:12] = 255
+        with accounting() as told:
+            return engine.fill(pixels, mask, seed=seed).tobytes(), told.seed
+
+    before = torch.get_rng_state()
+    first = fill()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert fill() == first
+    assert first[1] == 0
+    assert fill(7) == fill(own=7)
+    assert fill(7)[1] == 7
+    assert fill(7)[0] != first[0]
+    weights = shelf.weights("noise")
+    one, other = (torchscript_fill("noise", weights, bench(), seed=each) for each in (0, 7))
+    assert one.spec.code_version != other.spec.code_version
+
+
+def test_a_network_that_does_not_draw_has_no_seed_in_the_account(tmp_path: Path) -> None:
+    torchscript(folder_of(tmp_path, "plain") / "plain.pt")
+    shelf = on_shelf(tmp_path, "plain", task="filler", loader="torchscript")
+    engine = torchscript_fill("plain", shelf.weights("plain"), bench())
+    pixels = photo("coffee", 32)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[4:12, 4:12] = 255
+    with accounting() as told:
+        engine.fill(pixels, mask, seed=7)
+    assert told.seed is None
