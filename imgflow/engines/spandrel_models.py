@@ -88,6 +88,8 @@ class SpandrelUpscaler:
         )
         self._weights, self._bench, self._passes, self._seed = weights, bench, passes, seed
         self._held = Held(bench, weights, self._load, _measure)
+        self._exact = Held(bench, weights, self._load_exact, _measure, variant="float32")
+        self._bears_less = True
 
     def enlarge(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         smallest = MIN_CORE + 2 * (self.spec.receptive + _BLENDED)
@@ -98,7 +100,26 @@ class SpandrelUpscaler:
         )
 
     def _enlarge(self, tile: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
-        network = self._held.on(device)
+        import torch
+
+        if self._bears_less:
+            network = self._held.on(device)
+            try:
+                return self._enlarge_by(network, tile, device)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                # Some that are said to bear less precision mix it with float32 (SwinIR's masks).
+                if network.dtype is torch.float32:
+                    raise
+                self._bears_less = False
+            del network
+        account().note("the model does not bear less precision: float32 was used")
+        return self._enlarge_by(self._exact.on(device), tile, device)
+
+    def _enlarge_by(
+        self, network: Any, tile: NDArray[np.float32], device: torch.device
+    ) -> NDArray[np.float32]:
         account().dtype = str(network.dtype).removeprefix("torch.")
         large = tile
         with drawing(device, self._seed):
@@ -111,6 +132,16 @@ class SpandrelUpscaler:
         return np.asarray(reduced, np.float32).reshape(height, width, tile.shape[2])
 
     def _load(self, device: torch.device) -> Any:
+        network = self._network()
+        dtype = self._bench.compute.dtype(
+            device, half=network.supports_half, bfloat16=network.supports_bfloat16
+        )
+        return network.to(device, dtype)
+
+    def _load_exact(self, device: torch.device) -> Any:
+        return self._network().to(device)
+
+    def _network(self) -> Any:
         network = load_network(self._weights.file)
         kind = getattr(network, "purpose", "")
         if kind not in ("SR", "Restoration") or network.input_channels not in (1, 3):
@@ -124,10 +155,7 @@ class SpandrelUpscaler:
                 self._weights.file,
                 f"the network enlarges x{network.scale}, its card says x{self._weights.card.scale}",
             )
-        dtype = self._bench.compute.dtype(
-            device, half=network.supports_half, bfloat16=network.supports_bfloat16
-        )
-        return network.to(device, dtype)
+        return network
 
 
 def spandrel_fill(name: str, weights: Weights, bench: Bench, *, seed: int = 0) -> NetworkFill:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from samples import photo
-from tiny_models import bench, compact, folder_of, lama, on_shelf, torchscript
+from tiny_models import bench, compact, folder_of, lama, on_shelf, swinir, torchscript
 
 from imgflow.engines.account import accounting
 from imgflow.engines.compute import Compute
@@ -311,3 +311,18 @@ def test_a_network_that_does_not_draw_has_no_seed_in_the_account(tmp_path: Path)
     with accounting() as told:
         engine.fill(pixels, mask, seed=7)
     assert told.seed is None
+
+
+def test_a_network_that_mixes_precisions_works_in_float32_and_says_so(tmp_path: Path) -> None:
+    swinir(folder_of(tmp_path, "net") / "net.pth")
+    weights = on_shelf(
+        tmp_path, "net", task="upscaler", loader="spandrel", scale=2, receptive=16
+    ).weights("net")
+    tile = tile_of(40)
+    exact = SpandrelUpscaler("net", weights, 2, bench()).enlarge(tile)
+    engine = SpandrelUpscaler("net", weights, 2, bench(precision="bfloat16"))
+    for _ in range(2):
+        with accounting() as told:
+            np.testing.assert_array_equal(engine.enlarge(tile), exact)
+        assert told.dtype == "float32"
+        assert told.notes == ["the model does not bear less precision: float32 was used"]
