@@ -109,8 +109,12 @@ class Compute:
                 return wanted
             account().note(f"the model does not bear {self.precision}: float32 was used")
             return torch.float32
-        if device.type == "cuda" and bfloat16:
-            return torch.bfloat16
+        if device.type == "cuda":
+            # Older cards only imitate bfloat16, slower than float32.
+            fast = torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
+            if bfloat16 and fast:
+                return torch.bfloat16
+            return torch.float16 if half and not fast else torch.float32
         if device.type == "cpu" and bfloat16 and torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16
         return torch.float32
@@ -205,6 +209,17 @@ def out_of_memory() -> tuple[type[BaseException], ...]:
     return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
 
 
+# What torch says with a plain RuntimeError: on mps, in cuDNN, in the driver, on a processor.
+_FULL = ("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether memory ran out, whatever says so."""
+    if isinstance(error, out_of_memory()):
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in _FULL)
+
+
 def on_card_or_processor(
     compute: Compute,
     work: Callable[[torch.device], Result],
@@ -221,13 +236,20 @@ def on_card_or_processor(
     if "torch" not in sys.modules:
         with loading("torch"):
             import_module("torch")
+    import torch
+
     device = compute.torch_device()
     try:
         with _told(device, detects):
             return work(device)
-    except out_of_memory():
-        if smaller_helps or device.type == "cpu":
+    except Exception as error:
+        if not is_full(error):
             raise
+        if smaller_helps or device.type == "cpu":
+            if isinstance(error, out_of_memory()):
+                raise
+            # As those who make tiles smaller know it.
+            raise torch.OutOfMemoryError(str(error)) from error
         if not compute.cpu_when_full:
             raise EngineUnavailable(
                 "out_of_memory",
@@ -237,8 +259,6 @@ def on_card_or_processor(
     # Outside of the except clause: its traceback keeps the tensors alive.
     _free()
     account().note(f"the memory of {device} was full: the processor took over")
-    import torch
-
     processor = torch.device("cpu")
     with _told(processor, detects):
         return work(processor)
@@ -257,3 +277,5 @@ def _free() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch is not None and torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.account import account
-from imgflow.engines.compute import on_card_or_processor
+from imgflow.engines.compute import is_full, on_card_or_processor
 from imgflow.engines.draws import drawing
 from imgflow.engines.held import Bench, Held, seed_parameter, spec_of
 from imgflow.engines.shelf.shelf import Weights
@@ -79,17 +79,15 @@ class NetworkFill:
         device: torch.device,
         seed: int,
     ) -> NDArray[np.generic]:
-        import torch
-
         network = self._held.on(device)
         account().dtype = "float32"
         try:
             with drawing(device, seed):
                 return _filled(network, pixels, mask, device)
-        except torch.OutOfMemoryError:
-            raise
         # What a program says that came with its weights, or a network of another shape.
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+            if is_full(error):
+                raise
             why = f"it does not fill photos ({first_line(error)})"
             raise unfit(self._weights.file, why) from error
 

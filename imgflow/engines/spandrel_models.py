@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.account import account
-from imgflow.engines.compute import module_bytes, on_card_or_processor
+from imgflow.engines.compute import is_full, module_bytes, on_card_or_processor
 from imgflow.engines.draws import drawing
 from imgflow.engines.held import Bench, Held, seed_parameter, spec_of
 from imgflow.engines.network_fill import NetworkFill
@@ -106,11 +106,9 @@ class SpandrelUpscaler:
             network = self._held.on(device)
             try:
                 return self._enlarge_by(network, tile, device)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:
+            except RuntimeError as error:
                 # Some that are said to bear less precision mix it with float32 (SwinIR's masks).
-                if network.dtype is torch.float32:
+                if is_full(error) or network.dtype is torch.float32:
                     raise
                 self._bears_less = False
             del network
