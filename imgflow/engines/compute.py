@@ -186,8 +186,8 @@ class ModelCache:
                 "model_too_large",
                 f"the model takes {size / _MIB:.0f} MB, and all together may take "
                 f"{self.budget / _MIB:.0f}",
-                hint="Raise IMGFLOW_MODEL_MB (memory_mb of the resource `gpu`), or name a smaller "
-                "engine in the policy",
+                hint="Raise IMGFLOW_MODEL_MB (memory_mb of the resource `gpu`), have fewer workers "
+                "share it (run.workers in the policy), or name a smaller engine there",
             )
         evicted = False
         while self._held and self.bytes + size > self.budget:

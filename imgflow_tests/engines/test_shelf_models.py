@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -326,3 +327,39 @@ def test_a_network_that_mixes_precisions_works_in_float32_and_says_so(tmp_path: 
             np.testing.assert_array_equal(engine.enlarge(tile), exact)
         assert told.dtype == "float32"
         assert told.notes == ["the model does not bear less precision: float32 was used"]
+
+
+def test_ten_models_of_the_shelf_in_turn_stay_within_a_budget_for_two(tmp_path: Path) -> None:
+    for number in range(10):
+        shelf = upscaler_shelf(tmp_path, f"net{number}")
+    shared = bench()
+    size = shelf.weights("net0").bytes
+    shared.cache.budget = 2 * size
+    engines = [
+        SpandrelUpscaler(name, shelf.weights(name), 2, shared)
+        for name in (f"net{number}" for number in range(10))
+    ]
+    tile = tile_of(16)
+    for engine in [*engines, *engines]:
+        engine.enlarge(tile)
+        assert shared.cache.bytes <= shared.cache.budget
+        assert len(shared.cache) <= 2
+    assert size < shared.cache.peak <= shared.cache.budget
+
+
+def test_architectures_that_a_user_has_installed_besides_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgflow.engines.spandrel_models import load_network
+
+    path = compact(tmp_path / "net.safetensors")
+    package = folder_of(tmp_path, "spandrel_extra_arches")
+    (package / "__init__.py").write_text(
+        "asked = []\ndef install(*, ignore_duplicates=False): asked.append(ignore_duplicates)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        load_network(path)
+        assert sys.modules["spandrel_extra_arches"].asked == [True]
+    finally:
+        sys.modules.pop("spandrel_extra_arches", None)

@@ -163,6 +163,13 @@ def test_a_record_of_schema_1_is_read() -> None:
     assert read == FULL.model_copy(update={"steps": None})
 
 
+def test_a_record_of_schema_2_is_read() -> None:
+    old = plain(schema_version=2)
+    del old["unneeded"]
+    read = Record.from_json(json.dumps(old, indent=1).encode())
+    assert read == FULL.model_copy(update={"unneeded": []})
+
+
 def test_every_flipped_bit_is_noticed() -> None:
     text = FULL.to_json()
     for at in range(0, len(text), 7):
