@@ -16,7 +16,7 @@ from imgflow.equipment import equip
 from imgflow.errors import StoreError
 from imgflow.home import Home
 from imgflow.lineage.record import Reason, Version
-from imgflow.pool import Done, Loss, cores, peak_mb, supervise
+from imgflow.pool import LOAD_HINT, Done, Loss, cores, peak_mb, supervise
 from imgflow.store.keys import ImageKey
 
 
@@ -71,6 +71,7 @@ def run_batch(keys: Sequence[ImageKey], order: Order) -> Iterator[Passage]:
             waiting,
             workers=workers,
             timeout_s=settings.image_timeout_s,
+            load_timeout_s=settings.load_timeout_s,
             initializer=_start,
             initargs=(order,),
         ):
@@ -92,14 +93,14 @@ def _lost(done: Done[ImageKey, Passage], line: Line, order: Order) -> Passage:
     """The passage of an image whose worker did not come back."""
     loss = done.loss or Loss("worker_died", "its worker returned nothing")
     longer = " or needs longer (run.image_timeout_s in the policy)"
-    reason = Reason(
-        code=loss.code,
-        message=loss.message,
-        hint="Run it again; if it happens again, the photo or an engine has a fault"
+    hint = (
+        "Run it again; if it happens again, the photo or an engine has a fault"
         f"{longer if loss.code == 'timed_out' else ''}: "
-        "`imgflow rescue` on the photo alone shows more",
-        traceback=loss.log,
+        "`imgflow rescue` on the photo alone shows more"
     )
+    if loss.code == "load_timed_out":
+        hint = f"{LOAD_HINT}; then run it again"
+    reason = Reason(code=loss.code, message=loss.message, hint=hint, traceback=loss.log)
     version = first_unmade(done.item, line, order.versions) or order.versions[-1]
     return stop(done.item, line, version, reason)
 

@@ -22,11 +22,13 @@ NAME = "calibration.json"
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """engines: seconds per megapixel of the photo, by name. stages: coefficients of what a quick
-    look estimates a stage's milliseconds by. machine: where that was measured."""
+    look estimates a stage's milliseconds by, and by_stage: with which engine, where another may
+    take its place. machine: where that was measured."""
 
     machine: str = ""
     engines: dict[str, float] = field(default_factory=dict)
     stages: dict[str, list[float]] = field(default_factory=dict)
+    by_stage: dict[str, str] = field(default_factory=dict)
 
 
 def load_calibration(root: Path) -> Calibration:
@@ -40,6 +42,7 @@ def load_calibration(root: Path) -> Calibration:
             stages={
                 str(k): [float(each) for each in v] for k, v in given.get("stages", {}).items()
             },
+            by_stage={str(k): str(v) for k, v in given.get("by_stage", {}).items()},
         )
     except FileNotFoundError:
         return Calibration()
@@ -59,6 +62,7 @@ def save_calibration(root: Path, changes: Calibration) -> Calibration:
         machine=changes.machine or known.machine,
         engines={**known.engines, **changes.engines},
         stages={**known.stages, **changes.stages},
+        by_stage={**known.by_stage, **changes.by_stage},
     )
     with replacing(root / NAME) as partial:
         partial.write_text(json.dumps(asdict(merged), indent=1, sort_keys=True) + "\n")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from imgflow.imaging.photo import Generation, Rights
 from imgflow.lineage.environment import environment
 from imgflow.lineage.record import ObjectRef, Reason, Record, Rendition, Verdict, Version
 from imgflow.policy.catalog import Catalog
-from imgflow.policy.choice import Prices, choose
+from imgflow.policy.choice import Prices, settle
 from imgflow.policy.policy import MEASURED, Policy, with_route
 from imgflow.stages import detext, inpaint, publish, raw, upscale
 from imgflow.stages.intake import Intake, take_in
@@ -48,6 +48,8 @@ _PARTS = {
     Version.UPSCALED: "upscale",
     Version.PUBLISHED: "renditions",
 }
+# Settings that name what is used instead of what cannot work.
+_FALLBACKS = frozenset({"fallback", "denoiser_fallback"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +201,10 @@ def unmade(
     for version in Version:
         record = line.store.get_record(line.catalog, key, version)
         if version in versions:
-            work = _Work(version, job, picture)
-            _identify(work)
             if record is None:
                 return Unmade(version, "missing")
+            work = _Work(version, job, picture)
+            _identify(work, record.unneeded)
             if record.verdict is Verdict.RETIRED:
                 return Unmade(version, "retired")
             if record.verdict.stops:
@@ -271,13 +273,17 @@ def _last_good(version: Version, job: Job, line: Line) -> Picture | None:
 
 @dataclass(slots=True)
 class _Work:
-    """One version to make. The clock starts when it is taken up."""
+    """One version to make. The clock starts when it is taken up.
+
+    unneeded: settings that code version and fingerprint are not of.
+    """
 
     version: Version
     job: Job
     picture: Picture | None
     code_version: str = ""
     fingerprint: str = ""
+    unneeded: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.perf_counter)
@@ -304,9 +310,13 @@ def _make(
     """Make a version or find it made: its record, its picture, and a crash's traceback."""
     crash = ""
     try:
+        if existing is not None and not force:
+            _identify(work, existing.unneeded)
+            if _still_good(existing, work, line.store):
+                picture = Picture(line.store, existing.output) if existing.output else None
+                return existing, picture, ""
+        # As long as nobody knows what comes out, all may have a part in it.
         _identify(work)
-        if existing is not None and not force and _still_good(existing, work, line.store):
-            return existing, Picture(line.store, existing.output) if existing.output else None, ""
         if work.picture is None:
             raise RuntimeError(f"there is no picture to make {work.version} from")
         outcome = _run(work, work.picture)
@@ -332,7 +342,12 @@ def _run(work: _Work, picture: Picture) -> Outcome:
         except EngineUnavailable as error:
             if not work.falls_back(error):
                 raise
-    return replace(outcome, notes=(*work.notes, *outcome.notes)) if work.notes else outcome
+    if work.notes:
+        # What the engine would have needed that was not there nobody knows.
+        return replace(outcome, notes=(*work.notes, *outcome.notes))
+    settings = work.stage.settings(work.job.policy)
+    _identify(work, (outcome.unneeded | _FALLBACKS) & settings.keys())
+    return outcome
 
 
 def run_stage(stage: Stage, picture: Picture, job: Job) -> Outcome:
@@ -400,6 +415,7 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
         fingerprint=work.fingerprint,
         policy_sha256=line.policy.digest(),
         settings=work.stage.settings(job.policy),
+        unneeded=list(work.unneeded),
         routes=list(job.routes),
         traits=job.manifest.traits().as_dict(),
         steps=[step.model_dump(mode="json") for step in job.manifest.steps],
@@ -421,18 +437,21 @@ def _commit(work: _Work, line: Line, outcome: Outcome) -> tuple[Record, Picture 
     return record, picture
 
 
-def code_version(version: Version, policy: Policy, engines: Engines) -> str:
+def code_version(
+    version: Version, policy: Policy, engines: Engines, unneeded: Collection[str] = ()
+) -> str:
     """Short text that changes whenever a stage's code or its engines may give other pixels.
 
-    Engines that are not available stand in it as such, with what the policy names instead.
+    Engines that are not available stand in it as such, with what the policy names instead; those
+    that only the settings of `unneeded` name stand in it not at all.
     """
     stage = STAGES[version]
     names: dict[str, None] = {}
-    for each in stage.engines(policy, engines):
+    for each in stage.engines_for(policy, engines, unneeded):
         names[each.code_version] = None
         if isinstance(each, Absent):
             instead = policy.on_fallback(_PARTS[version], each.error.role)
-            others = stage.engines(instead, engines) if instead else []
+            others = stage.engines_for(instead, engines, unneeded) if instead else []
             names |= dict.fromkeys(other.code_version for other in others)
     return "+".join([f"{version}-{stage.code_version}", *names])
 
@@ -456,7 +475,7 @@ def line_code_versions(policy: Policy, engines: Engines) -> dict[Version, str]:
         ]
         names: list[str] = []
         for each in [policy, *(each for _, each in routed)]:
-            names += [engine.code_version for engine in stage.engines(each, engines)]
+            names += [engine.code_version for engine in stage.engines_for(each, engines)]
         decides = [
             settings,
             [
@@ -556,10 +575,9 @@ def _routed(job: Job, record: Record, line: Line) -> Job:
     generation = None if record.generation is None else Generation(**record.generation)
     if record.version is not Version.RAW:
         return replace(job, generation=generation)
-    measures = raw_measures(record.measures)
-    routed = line.policy.for_image(job.manifest.traits(), measures)
-    policy, _ = choose(routed.policy, measures.get("megapixels", 0.0), line.prices)
-    return replace(job, policy=policy, routes=routed.applied, generation=generation)
+    traits, measures = job.manifest.traits(), raw_measures(record.measures)
+    found = settle(line.policy, traits, measures, line.prices)
+    return replace(job, policy=found.policy, routes=found.routes, generation=generation)
 
 
 def raw_measures(measures: Mapping[str, float]) -> dict[str, float]:
@@ -571,15 +589,20 @@ def raw_measures(measures: Mapping[str, float]) -> dict[str, float]:
     return {name: found[name] for name in MEASURED if name in found}
 
 
-def _identify(work: _Work) -> None:
-    """Set the code version and the fingerprint: a hash of all that decides a version's output."""
-    work.code_version = code_version(work.version, work.job.policy, work.job.engines)
+def _identify(work: _Work, unneeded: Collection[str] = ()) -> None:
+    """Set the code version and the fingerprint: a hash of all that decides a version's output.
+
+    unneeded: settings that have no part in it.
+    """
+    work.unneeded = tuple(sorted(unneeded))
+    work.code_version = code_version(work.version, work.job.policy, work.job.engines, unneeded)
+    settings = work.stage.settings(work.job.policy)
     depends = {
         "version": work.version,
         "input": work.picture.ref.sha256 if work.picture else None,
         "code": work.code_version,
-        "settings": work.stage.settings(work.job.policy),
-        "asked": work.stage.asked(work.job),
+        "settings": {name: each for name, each in settings.items() if name not in unneeded},
+        "asked": work.stage.asked(work.job, unneeded),
     }
     work.fingerprint = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 

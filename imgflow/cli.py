@@ -453,7 +453,7 @@ def _require_engines(home: Home, policy: Policy, where: str) -> None:
 
     engines = equip(home, policy)
     for stage in STAGES.values():
-        for each in stage.engines(policy, engines):
+        for each in stage.engines_for(policy, engines):
             if isinstance(each, Absent):
                 each.error.photo = where
                 raise each.error
@@ -573,19 +573,19 @@ def precheck(
     photo: GivenPhoto,
     as_json: Json = False,
 ) -> None:
-    """Tell from a small copy what a photo needs, and about how long that takes by stage."""
-    from imgflow.calibration import load_calibration
+    """Tell from a small copy what a photo needs, by which engines, and about how long it takes."""
+    from imgflow.calibration import load_calibration, prices_of
     from imgflow.equipment import equip
     from imgflow.pool import cores
     from imgflow.precheck import precheck as look
+    from imgflow.routing import engine_line
 
     home = Home.find()
     policy = home.policy()
     data, manifest, key = _given(photo, home, policy)
     manifest = home.catalog().complete(key, manifest)
-    routed = policy.for_image(manifest.traits()).policy
-    stages = load_calibration(home.root).stages
-    quick = look(data, routed, equip(home, policy, threads=cores()), stages, manifest)
+    engines, prices = equip(home, policy, threads=cores()), prices_of(home.root, policy)
+    quick = look(data, policy, engines, load_calibration(home.root), manifest, prices)
     if as_json:
         _print_json(quick.as_dict())
         return
@@ -597,9 +597,15 @@ def precheck(
     if quick.regions:
         _say(f"fill at full resolution: {'yes' if quick.full_resolution else 'not needed'}")
     _say(f"enlargement: {quick.enlarged}")
+    _say(f"routes: {', '.join(quick.routes) or 'none is for it'} (imgflow route tells why)")
+    for what, name, problem in quick.engines:
+        _say(engine_line(what, name, problem))
     if quick.milliseconds:
         parts = ", ".join(f"{stage} {ms:.0f}" for stage, ms in quick.milliseconds.items())
-        _say(f"about {sum(quick.milliseconds.values()):.0f} ms: {parts}")
+        total = f"about {sum(quick.milliseconds.values()):.0f} ms"
+        if quick.unmeasured:
+            total += f" and what {' and '.join(quick.unmeasured)} takes (imgflow bench engines)"
+        _say(f"{total}: {parts}")
     else:
         _say("milliseconds are not known here yet: imgflow bench precheck PHOTOS")
 

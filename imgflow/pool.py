@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -23,9 +24,12 @@ from itertools import count, islice
 from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import RLock
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TextIO, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from imgflow.engines.loading import kept_by
+from imgflow.errors import EngineUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,15 +38,25 @@ Result = TypeVar("Result")
 _IN_FLIGHT = 2
 # Pools that may break one after the other without an item done: their workers cannot start.
 _FRUITLESS_POOLS = 3
-# Of the time that an item may take: when a worker writes down what it is doing.
-_LATE = 0.9
+# Seconds that loading may take for an item, beside its own time.
+LOAD_TIMEOUT_S = 900.0
+LOAD_HINT = (
+    "Look after the disk that the weights are on, or allow more time (run.load_timeout_s in the "
+    "policy)"
+)
+# Seconds that a worker has for ending itself when the time is up, before it is ended.
+_GRACE_S = 10.0
+# How faulthandler begins where it ends a process whose time is up.
+_TIME_IS_UP = "Timeout ("
 _MAX_LOG = 20_000
 _STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """An item that came to nothing because its worker did. code: worker_died | timed_out.
+    """An item that came to nothing because its worker did.
+
+    code: worker_died | timed_out | load_timed_out.
 
     log: what the worker wrote to stderr meanwhile, and the stack where it crashed or hung; empty
     where it was killed from outside and had written nothing.
@@ -79,6 +93,7 @@ def supervise(
     *,
     workers: int,
     timeout_s: float,
+    load_timeout_s: float = LOAD_TIMEOUT_S,
     initializer: Callable[..., None],
     initargs: tuple[Any, ...] = (),
 ) -> Iterator[Done[Item, Result]]:
@@ -86,12 +101,32 @@ def supervise(
 
     work, initializer: importable functions. An item that takes longer than `timeout_s` seconds,
     or whose worker dies (segmentation fault, out of memory, kill), yields its loss; the worker
-    is replaced. A worker that dies while it has no item costs none. An exception that `work`
-    raises is raised here. Workers end with this process, however that ends.
+    is replaced. What engines load (engines/loading.py) is not charged to that time: all of it may
+    take `load_timeout_s` for an item, and what has hung once is not loaded for another. A worker
+    that dies while it has no item costs none. An exception that `work` raises is raised here.
+    Workers end with this process, however that ends.
     """
     with tempfile.TemporaryDirectory(prefix="imgflow-pool-") as folder:
+        limits = _Limits(timeout_s, load_timeout_s, Path(folder) / "hung")
         logs = (Path(folder) / str(number) for number in count())
-        yield from _supervise(work, items, logs, workers, timeout_s, (initializer, initargs))
+        yield from _supervise(work, items, logs, workers, limits, (initializer, initargs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Seconds that an item may take: at work, and in loading. hung: file with the names of what
+    is not loaded again, a line each: items that wait already must know as well."""
+
+    work_s: float
+    load_s: float
+    hung: Path
+
+    def has_hung(self, what: str) -> bool:
+        return self.hung.exists() and what in self.hung.read_text().splitlines()
+
+    def avoid(self, what: str) -> None:
+        with self.hung.open("a") as file:
+            file.write(f"{what}\n")
 
 
 def _supervise(
@@ -99,7 +134,7 @@ def _supervise(
     items: Iterable[Item],
     logs: Iterator[Path],
     workers: int,
-    timeout_s: float,
+    limits: _Limits,
     initargs: tuple[Callable[..., None], tuple[Any, ...]],
 ) -> Iterator[Done[Item, Result]]:
     waiting = iter(items)
@@ -120,13 +155,13 @@ def _supervise(
                         ready.extend(islice(waiting, room))
                         while ready:
                             log = next(logs)
-                            future = _schedule(pool, work, ready[0], timeout_s, log)
+                            future = _schedule(pool, work, ready[0], limits, log)
                             running[future] = ready.popleft(), log
                         if not running:
                             return
                         for future in _finished(running, pool):
                             item, log = running[future]
-                            done = _done(item, future, timeout_s, log)
+                            done = _done(item, future, limits, log)
                             del running[future]
                             fruitless = 0
                             yield done
@@ -166,10 +201,12 @@ class _Spawning(SpawnContext):
 
 
 def _schedule(
-    pool: ProcessPool, work: Callable[[Item], Any], item: Item, timeout_s: float, log: Path
+    pool: ProcessPool, work: Callable[[Item], Any], item: Item, limits: _Limits, log: Path
 ) -> Any:
+    # A worker keeps the time itself; one that cannot is ended at the very latest.
+    latest = limits.work_s + limits.load_s + _GRACE_S
     try:
-        return pool.schedule(_logged, args=[work, item, timeout_s, log], timeout=timeout_s)
+        return pool.schedule(_logged, args=[work, item, limits, log], timeout=latest)
     except RuntimeError as error:
         raise BrokenProcessPool("the pool of workers broke") from error
 
@@ -201,16 +238,66 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _logged(work: Callable[[Item], Result], item: Item, timeout_s: float, log: Path) -> Result:
-    """In the worker: do the work; what becomes of a worker that dies meanwhile stands in `log`."""
+def _logged(work: Callable[[Item], Result], item: Item, limits: _Limits, log: Path) -> Result:
+    """In the worker: do the work; what becomes of a worker that dies meanwhile stands in `log`,
+    and beside it what it was doing when its time was up."""
     with _stderr_to(log):
         faulthandler.enable(_STDERR)
-        # A thread of its own: it works while other code holds the interpreter.
-        faulthandler.dump_traceback_later(_LATE * timeout_s, file=_STDERR)
-        try:
+        with _Patience(limits, _late(log)) as patience, kept_by(patience.loading):
             return work(item)
+
+
+def _late(log: Path) -> Path:
+    return log.with_suffix(".late")
+
+
+class _Patience:
+    """Ends this process when an item has had its time, and writes down what it was at.
+
+    By a thread of its own, which works while other code holds the interpreter.
+    """
+
+    def __init__(self, limits: _Limits, late: Path) -> None:
+        self._limits, self._late = limits, late
+        self._work_s, self._load_s = limits.work_s, limits.load_s
+
+    def __enter__(self) -> Self:
+        self._file: TextIO = self._late.open("w", buffering=1)
+        self._wait(self._work_s)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._file.close()
+        self._late.unlink()
+
+    @contextmanager
+    def loading(self, what: str) -> Iterator[None]:
+        """Meanwhile another clock runs. Raises EngineUnavailable for what has hung before."""
+        if self._limits.has_hung(what):
+            raise EngineUnavailable(
+                "load_hung",
+                f"loading {what} took longer than {self._limits.load_s:g} seconds in this run, "
+                "and is not tried again",
+                hint=f"{LOAD_HINT}; then run the photo again",
+            )
+        self._work_s -= self._waited()
+        self._file.write(f"{what}\n")
+        self._wait(self._load_s)
+        try:
+            yield
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            self._load_s -= self._waited()
+            self._file.seek(0)
+            self._file.truncate()
+            self._wait(self._work_s)
+
+    def _wait(self, seconds: float) -> None:
+        self._since = time.monotonic()
+        faulthandler.dump_traceback_later(max(seconds, 0.001), exit=True, file=self._file)
+
+    def _waited(self) -> float:
+        return time.monotonic() - self._since
 
 
 @contextmanager
@@ -231,15 +318,28 @@ def _stderr_to(log: Path) -> Iterator[None]:
     log.unlink()
 
 
-def _done(item: Item, future: Any, timeout_s: float, log: Path) -> Done[Item, Any]:
+def _done(item: Item, future: Any, limits: _Limits, log: Path) -> Done[Item, Any]:
     try:
         return Done(item, result=future.result())
     except TimeoutError:
-        message = f"it took longer than {timeout_s:g} seconds and was stopped"
-        return Done(item, loss=Loss("timed_out", message, _text_of(log)))
+        code, cause = "timed_out", ""
     except ProcessExpired as error:
-        message = f"its worker process died ({_cause(error.exitcode)})"
-        return Done(item, loss=Loss("worker_died", message, _text_of(log)))
+        code, cause = "worker_died", _cause(error.exitcode)
+    text, late = _text_of(log), _text_of(_late(log))
+    what, up, _ = late.partition(_TIME_IS_UP)
+    loaded = what.strip()
+    if up:
+        code = "load_timed_out" if loaded else "timed_out"
+    match code:
+        case "worker_died":
+            message = f"its worker process died ({cause})"
+        case "load_timed_out":
+            limits.avoid(loaded)
+            message = f"loading {loaded} took longer than {limits.load_s:g} seconds"
+        case _:
+            message = f"it took longer than {limits.work_s:g} seconds and was stopped"
+    log_text = "\n".join(each for each in (text, late if up else "") if each)
+    return Done(item, loss=Loss(code, message, log_text[-_MAX_LOG:]))
 
 
 def _cause(exitcode: int) -> str:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.calibration import Calibration
+from imgflow.chain import raw_measures
 from imgflow.engines.registry import Engines
 from imgflow.imaging import blind
 from imgflow.imaging.colour import flatten, plain_background
 from imgflow.imaging.decode import decode
 from imgflow.lineage.record import TextRegion, Version
+from imgflow.policy.choice import Choice, Prices, seconds_of, settle
 from imgflow.policy.manifest import Inpaint, Manifest, RemoveText, Upscale
 from imgflow.policy.policy import Policy
+from imgflow.routing import engines_used
 from imgflow.stages import raw
 from imgflow.stages.enlargement import Size, decide, wanted_long_side
 from imgflow.stages.erase import strokes_of, text_area
@@ -62,7 +66,8 @@ class Quick:
     the strokes are, 0..1; None: there are none. milliseconds: by stage; empty: not calibrated.
 
     uncertain: texts of which a person would decide. full_resolution: whether what is under the
-    text is too rough to be filled in a small copy.
+    text is too rough to be filled in a small copy. routes, choices, engines: as `imgflow route`
+    has them. unmeasured: engines that the photo needs and whose time nobody has measured here.
     """
 
     width: int
@@ -76,25 +81,42 @@ class Quick:
     features: Features
     milliseconds: dict[str, float]
     took_ms: float
+    routes: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    engines: tuple[tuple[str, str, str], ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "total_ms": round(sum(self.milliseconds.values()), 1)}
+        engines = [
+            {"for": what, "engine": name, "problem": problem}
+            for what, name, problem in self.engines
+        ]
+        total = round(sum(self.milliseconds.values()), 1)
+        return {**asdict(self), "engines": engines, "total_ms": total}
 
 
 def precheck(
     data: bytes,
     policy: Policy,
     engines: Engines,
-    stages: Mapping[str, Sequence[float]],
+    calibration: Calibration,
     manifest: Manifest | None = None,
+    prices: Prices | None = None,
 ) -> Quick:
-    """Look at a photo's bytes. policy: resolved for it. stages: coefficients, as calibrated.
+    """Look at a photo's bytes. policy: with its routes and budget, which are kept to as by the
+    line. manifest: completed by the catalog. prices: what engines take; None: not known.
 
     Raises BadPhoto, EngineUnavailable.
     """
     started = time.perf_counter()
-    manifest = manifest or Manifest()
-    pixels = decode(data, raw.limits(policy.raw)).pixels
+    manifest, prices = manifest or Manifest(), prices or Prices()
+    traits = manifest.traits()
+    first = policy.for_image(traits).policy
+    pixels = decode(data, raw.limits(first.raw), keep_16_bit=first.raw.keep_16_bit).pixels
+    # Of the photo itself: a small copy measures otherwise, and another route would be its.
+    measures = raw_measures(raw.measures_of(pixels, all_of_them=first.raw.measure))
+    settled = settle(policy, traits, measures, prices)
+    policy = settled.policy
     height, width = pixels.shape[:2]
     behind = plain_background(pixels) if pixels.shape[2] == 4 else (255, 255, 255)
     view = flatten(pixels, behind)
@@ -117,6 +139,7 @@ def precheck(
         fills=_fills(manifest, height, width),
         result=decision[1],
     )
+    milliseconds, unmeasured = _milliseconds(features, policy, calibration, prices)
     return Quick(
         width=width,
         height=height,
@@ -127,9 +150,46 @@ def precheck(
         full_resolution=bool(wanted) and scale < 1 and _is_rough(small, area),
         enlarged=decision[0],
         features=features,
-        milliseconds=estimate(features, stages),
+        milliseconds=milliseconds,
         took_ms=round(1000 * (time.perf_counter() - started), 1),
+        routes=settled.routes,
+        choices=tuple(settled.choices),
+        engines=tuple(engines_used(policy, engines)),
+        unmeasured=unmeasured,
     )
+
+
+def stage_engines(policy: Policy) -> dict[str, str]:
+    """The engine that a stage's time hangs on, where a policy may name another."""
+    looks = policy.upscale.looks
+    return {
+        str(Version.INPAINTED): policy.inpaint.fill,
+        str(Version.UPSCALED): policy.upscale.engine + (f", {looks} looks" if looks > 1 else ""),
+    }
+
+
+def _milliseconds(
+    features: Features, policy: Policy, calibration: Calibration, prices: Prices
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """By stage; where a photo needs another engine than was calibrated with, by what that takes.
+    And the engines of which that is not known: their stages are left out."""
+    found = estimate(features, calibration.stages)
+    unmeasured = []
+    for stage, part, engine, needed in (
+        (Version.INPAINTED, "inpaint", policy.inpaint.fill, features.fills),
+        (Version.UPSCALED, "upscale", policy.upscale.engine, features.result),
+    ):
+        used = stage_engines(policy)[stage]
+        if not needed or stage not in found or calibration.by_stage.get(stage, used) == used:
+            continue
+        seconds = seconds_of(policy, part, engine, features.megapixels, prices)
+        without = estimate(replace(features, fills=0.0, result=0.0), calibration.stages)[stage]
+        if seconds is None:
+            del found[stage]
+            unmeasured.append(engine)
+        else:
+            found[stage] = round(without + 1000 * seconds, 1)
+    return found, tuple(unmeasured)
 
 
 def estimate(features: Features, stages: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -287,7 +287,7 @@ class _Again:
         """Raises _Unavailable where the very weights are not there, or are somebody else's."""
         here = {
             each.weights_sha256
-            for each in STAGES[record.version].engines(policy, engines)
+            for each in STAGES[record.version].engines_for(policy, engines)
             if not isinstance(each, Absent)
         }
         for operation in record.operations:
@@ -351,6 +351,7 @@ class _Again:
             record.version,
             _policy(record),
             self._engines or _engines(record.environment.threads, self._replay.home),
+            record.unneeded,
         )
         if code != record.code_version:
             yield f"code {record.code_version} then, {code} now"

@@ -11,10 +11,8 @@ from imgflow.chain import raw_measures
 from imgflow.engines.registry import Engines
 from imgflow.errors import EngineUnavailable
 from imgflow.home import Home
-from imgflow.imaging import blind
-from imgflow.imaging.colour import flatten
 from imgflow.imaging.decode import decode
-from imgflow.policy.choice import Choice, choose
+from imgflow.policy.choice import Choice, settle
 from imgflow.policy.manifest import Manifest
 from imgflow.policy.policy import Policy
 from imgflow.stages import raw
@@ -68,10 +66,9 @@ class Explained:
                 f"is not for it: {why}" if why else f"sets {', '.join(sets)}"
             )
         for each in self.choices:
-            taken = "is taken" if each.taken else "is not taken"
-            yield f"{each.part}: '{each.engine}' {taken}: {each.why}"
+            yield choice_line(each)
         for what, name, problem in self.engines:
-            yield f"{what}: '{name}'" + (f", but {problem}" if problem else " is ready")
+            yield engine_line(what, name, problem)
 
 
 def explain(
@@ -86,22 +83,36 @@ def explain(
         name: (value, "manifest" if getattr(manifest, name) else "catalog.csv" if value else "")
         for name, value in completed.traits().as_dict().items()
     }
-    photo = decode(data, raw.limits(policy.raw))
-    height, width, channels = photo.pixels.shape
-    view = photo.pixels if channels == 3 else flatten(photo.pixels, (255, 255, 255))
-    found = {"width": float(width), "height": float(height), **asdict(blind.measure(view))}
-    measures = raw_measures(found)
+    first = policy.for_image(completed.traits()).policy.raw
+    photo = decode(data, raw.limits(first), keep_16_bit=first.keep_16_bit)
+    measures = raw_measures(raw.measures_of(photo.pixels, all_of_them=True))
     routes = [
         (route.name, route.when.misses(completed.traits(), measures), _paths(route.set))
         for route in policy.routes
     ]
-    routed = policy.for_image(completed.traits(), measures).policy
-    chosen, choices = choose(routed, measures["megapixels"], prices_of(home.root, policy))
-    return Explained(traits, measures, routes, choices, list(_engines(chosen, engines)), chosen)
+    found = settle(policy, completed.traits(), measures, prices_of(home.root, policy))
+    used = engines_used(found.policy, engines)
+    return Explained(traits, measures, routes, found.choices, used, found.policy)
+
+
+def engines_used(policy: Policy, engines: Engines) -> list[tuple[str, str, str]]:
+    """What each stage would use under a photo's policy: for what, its name, and why that cannot
+    work; empty: it can."""
+    return list(_engines(policy, engines))
+
+
+def engine_line(what: str, name: str, problem: str) -> str:
+    """One of them, for a person to read."""
+    return f"{what}: '{name}'" + (f", but {problem}" if problem else " is ready")
+
+
+def choice_line(choice: Choice) -> str:
+    """A choice, for a person to read."""
+    taken = "is taken" if choice.taken else "is not taken"
+    return f"{choice.part}: '{choice.engine}' {taken}: {choice.why}"
 
 
 def _engines(policy: Policy, engines: Engines) -> Iterator[tuple[str, str, str]]:
-    """What each stage would use, and why that cannot work."""
     scale = min(max(policy.upscale.max_scale, 2), 4)
     detext, fill, large = policy.detext, policy.inpaint, policy.upscale
     asked: list[tuple[str, str, Callable[[str], Any], str | None]] = [

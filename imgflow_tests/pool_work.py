@@ -13,6 +13,10 @@ from pathlib import Path
 
 from imgflow import batch, chain
 from imgflow.chain import Passage
+from imgflow.engines.classical import Lanczos
+from imgflow.engines.loading import loading
+from imgflow.engines.outside import Outside
+from imgflow.errors import EngineUnavailable
 from imgflow.stages import raw
 from imgflow.store.keys import ImageKey
 
@@ -94,10 +98,31 @@ def work(item: int | str) -> int:
             read_what_is_not_there()
         case "hang in C":
             wait_in_c()
+        case "load slowly":
+            with loading("the model 'slow'"), loading("its parts"):
+                time.sleep(2)
+            return 1
+        case "load for ever, and again":
+            return _load_for_ever()
+        case "load for ever":
+            return _load_for_ever()
+        case "load and hang":
+            with loading("the model 'quick'"):
+                pass
+            time.sleep(60)
         case "complain":
             os.write(2, b"a warning of a C library\n")
             return 0
     return 2 * int(item)
+
+
+def _load_for_ever() -> int:
+    try:
+        with loading("the model 'huge'"):
+            wait_in_c()
+    except EngineUnavailable as error:
+        return -1 if error.code == "load_hung" else 0
+    return 0
 
 
 def read_what_is_not_there() -> None:
@@ -107,6 +132,21 @@ def read_what_is_not_there() -> None:
 def wait_in_c() -> None:
     """Holds the interpreter: no other thread of it runs, and no signal handler."""
     ctypes.PyDLL(None).sleep(60)
+
+
+def rescue_with_slow_engine(key: ImageKey) -> Passage:
+    """The batch's work, with an engine of the user's whose files are on a slow disk."""
+    make = Outside.make
+
+    def slowly(_: Outside, task: str, name: str, engines: object, scale: int = 1) -> Lanczos:
+        time.sleep(float(os.environ["IMGFLOW_TEST_LOAD_S"]))
+        return Lanczos(scale)
+
+    Outside.make = slowly  # type: ignore[assignment, method-assign]
+    try:
+        return batch._rescue(key)
+    finally:
+        Outside.make = make  # type: ignore[method-assign]
 
 
 def rescue_with_trouble(key: ImageKey) -> Passage:

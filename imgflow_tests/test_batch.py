@@ -15,6 +15,7 @@ from imgflow.batch import Order, run_batch
 from imgflow.chain import Passage
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Verdict, Version
+from imgflow.pool import supervise
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
 
@@ -97,6 +98,49 @@ def test_dead_and_hanging_workers_and_strained_machines(
     }
     assert len(list(tries.glob("flaky-2*"))) == 3
     assert len(list(tries.glob("flaky-9*"))) == 3, "the budget is 2 further tries"
+
+
+@pytest.mark.parametrize(("load_s", "allowed_s", "code"), [(2, 900, ""), (60, 3, "load_timed_out")])
+def test_an_engine_that_loads_slowly_is_not_charged_to_the_photo(
+    load_s: int,
+    allowed_s: int,
+    code: str,
+    order: Order,
+    drop: Drop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A photo may take 4 seconds here, and the engine is made for three scales."""
+    monkeypatch.setenv("IMGFLOW_TEST_LOAD_S", str(load_s))
+    monkeypatch.setattr(
+        batch,
+        "supervise",
+        lambda work, *a, **o: supervise(pool_work.rescue_with_slow_engine, *a, **o),
+    )
+    policy = yaml.safe_load(order.home.policy_file.read_text())
+    gates = {"psnr": 0, "ssim": -1, "haarpsi": 0, "halo": 1, "edge_fidelity": 0, "artifact_rate": 1}
+    policy["upscale"] |= {"engine": "slow", "min_long_side": 300, "gates": gates}
+    policy["run"] |= {"workers": 1, "image_timeout_s": 4, "load_timeout_s": allowed_s}
+    order.home.policy_file.write_text(yaml.safe_dump(policy))
+    passages = run([drop("a.png", PHOTO), drop("b.png", PHOTO)], order)
+    reasons = {
+        name: each.last.reason.code if each.last and each.last.reason else ""
+        for name, each in passages.items()
+    }
+    if not code:
+        assert reasons == {"a.png": "", "b.png": ""}
+        return
+    # The second does not wait for it again.
+    assert reasons == {"a.png": code, "b.png": "load_hung"}
+    last = passages["a.png"].last
+    assert last is not None
+    assert last.version is Version.UPSCALED
+    assert last.reason is not None
+    assert "'slow'" in last.reason.message
+    assert "load_timeout_s" in last.reason.hint
+    assert "in slowly" in last.reason.traceback
+    other = passages["b.png"].last
+    assert other is not None
+    assert other.verdict is Verdict.NEEDS_REVIEW
 
 
 def with_trouble(supervise: Callable[..., object]) -> Callable[..., object]:

@@ -200,8 +200,7 @@ def test_force_makes_everything_again_with_the_same_pixels(
 
 CHANGES: list[tuple[dict[str, Any], Version]] = [
     ({"raw": {"keep_16_bit": True}}, Version.RAW),
-    ({"detext": {"fill": "navier-stokes"}}, Version.DETEXTED),
-    ({"inpaint": {"context": 48}}, Version.INPAINTED),
+    ({"detext": {"min_confidence": 0.5}}, Version.DETEXTED),
     ({"upscale": {"min_long_side": 1, "sharpen_below": 0.01}}, Version.UPSCALED),
     ({"renditions": [{"name": "web", "long_side": 100}]}, Version.PUBLISHED),
 ]

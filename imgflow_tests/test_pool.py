@@ -13,12 +13,15 @@ import pytest
 from imgflow.pool import Done, Loss, cores, supervise
 
 
-def run(items: list[Any], timeout_s: float = 30, workers: int = 2) -> dict[Any, Done[Any, Any]]:
+def run(
+    items: list[Any], timeout_s: float = 30, workers: int = 2, load_timeout_s: float = 30
+) -> dict[Any, Done[Any, Any]]:
     done = supervise(
         pool_work.work,
         items,
         workers=workers,
         timeout_s=timeout_s,
+        load_timeout_s=load_timeout_s,
         initializer=pool_work.start,
     )
     return {each.item: each for each in done}
@@ -54,6 +57,24 @@ def test_a_lost_item_has_a_log_that_says_where_it_was_lost() -> None:
     dead = done["complain and die"].loss
     assert dead is not None
     assert "Segmentation fault" in dead.message
+
+
+def test_loading_is_not_charged_to_the_item_and_has_a_limit_of_its_own() -> None:
+    done = run(["load slowly", 1], timeout_s=1)
+    assert {item: each.result for item, each in done.items()} == {"load slowly": 1, 1: 2}
+    items = ["load for ever", 1, "load and hang", "load for ever, and again"]
+    done = run(items, timeout_s=1, workers=1, load_timeout_s=2)
+    loss = done["load for ever"].loss
+    assert loss is not None
+    assert loss.code == "load_timed_out"
+    assert loss.message == "loading the model 'huge' took longer than 2 seconds"
+    assert "in wait_in_c" in loss.log
+    other = done["load and hang"].loss
+    assert other is not None
+    assert (other.code, "1 seconds" in other.message) == ("timed_out", True)
+    assert done[1].result == 2
+    # Nobody waits for the same again.
+    assert done["load for ever, and again"].result == -1
 
 
 def test_what_a_healthy_worker_writes_to_stderr_comes_through(

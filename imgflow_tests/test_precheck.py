@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from samples import FakeDetector, encoded, photo, stamp
+from samples import FakeDetector, Pixels, encoded, photo, stamp
 
 from imgflow.bench.precheck import Row, bench_precheck, checked
-from imgflow.chain import Line
+from imgflow.calibration import Calibration, prices_of, save_calibration
+from imgflow.chain import Line, rescue
 from imgflow.engines.registry import Engines
-from imgflow.home import Home
+from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Version
+from imgflow.policy.choice import Prices
 from imgflow.policy.manifest import Manifest
 from imgflow.policy.policy import Policy
 from imgflow.precheck import Features, estimate, fit, precheck
+from imgflow.routing import explain
+from imgflow.store.keys import ImageKey
 
 TEXT_ALL = {"detext": {"text": "all"}}
+NOTHING = Calibration()
 
 
 def test_a_photo_with_text_needs_its_removal(engines: Engines) -> None:
     stamped = stamp(photo("rocket", 320), at=(195, 8))
     engines.register_text_detector("rapidocr", lambda: FakeDetector(stamped))
-    quick = precheck(encoded(stamped.pixels), Policy.model_validate(TEXT_ALL), engines, {})
+    quick = precheck(encoded(stamped.pixels), Policy.model_validate(TEXT_ALL), engines, NOTHING)
     assert quick.needs_text_removal
     ((left, top, width, height),) = quick.regions
     assert left <= 195
@@ -39,7 +47,9 @@ def test_a_photo_with_text_needs_its_removal(engines: Engines) -> None:
 
 
 def test_a_photo_without_text_needs_none(engines: Engines) -> None:
-    quick = precheck(encoded(photo("coffee", 200)), Policy(), engines, {"raw": [1.0, 2.0]})
+    quick = precheck(
+        encoded(photo("coffee", 200)), Policy(), engines, Calibration(stages={"raw": [1.0, 2.0]})
+    )
     assert not quick.needs_text_removal
     assert quick.regions == ()
     assert quick.mask_confidence is None
@@ -55,9 +65,88 @@ def test_what_a_manifest_asks_for_counts(engines: Engines) -> None:
     manifest = Manifest.model_validate(
         {"steps": [{"op": "inpaint", "region": region}, {"op": "upscale", "scale": 2}]}
     )
-    quick = precheck(encoded(photo("coffee", 200)), Policy(), engines, {}, manifest)
+    quick = precheck(encoded(photo("coffee", 200)), Policy(), engines, NOTHING, manifest)
     assert quick.features.fills == pytest.approx(50 * 40 / 1e6, rel=0.1)
     assert quick.features.result == pytest.approx(4 * quick.features.megapixels)
+
+
+ROUTED: dict[str, Any] = {
+    "inpaint": {"fill": "telea", "better": ["biharmonic"]},
+    "budget": {"seconds": 1.0},
+    "routes": [
+        {
+            "name": "soft",
+            "when": {"measured": {"sharpness": {"below": 0.4}}},
+            "set": {"upscale": {"engine": "lanczos"}},
+        },
+        {
+            "name": "knit",
+            "when": {"category": "knit", "measured": {"megapixels": {"below": 1.0}}},
+            "set": {"inpaint": {"better": []}},
+        },
+    ],
+}
+SOFT = np.asarray(cv2.GaussianBlur(photo("coffee", 200), (0, 0), 3), np.uint8)
+
+
+@pytest.mark.parametrize("pixels", [photo("coffee", 200), SOFT], ids=["sharp", "soft"])
+@pytest.mark.parametrize("category", ["", "knit"])
+@pytest.mark.parametrize("rate", [1.0, 1000.0])
+def test_it_goes_by_routes_and_budget_as_the_line_and_the_explanation_do(
+    pixels: Pixels,
+    category: str,
+    rate: float,
+    home: Home,
+    engines: Engines,
+    make_line: Callable[..., Line],
+    drop: Callable[..., ImageKey],
+) -> None:
+    save_calibration(home.root, Calibration(engines={"biharmonic": rate}))
+    region = {"x": 10, "y": 10, "width": 20, "height": 20}
+    given = {"steps": [{"op": "inpaint", "region": region}]} | (
+        {"category": category} if category else {}
+    )
+    data, policy = encoded(pixels), Policy.model_validate(ROUTED)
+    prices, manifest = prices_of(home.root, policy), Manifest.model_validate(given)
+    quick = precheck(data, policy, engines, NOTHING, manifest, prices)
+    found = explain(data, ImageKey("a.png"), manifest, home, policy, engines)
+    assert list(quick.engines) == found.engines
+    assert list(quick.choices) == found.choices
+    assert list(quick.routes) == [name for name, why, _ in found.routes if not why]
+    used = {what: name for what, name, _ in quick.engines}
+    assert used["inpaint, fill"] == ("telea" if category or rate > 1 else "biharmonic")
+    assert used["upscale, engine"] == ("lanczos" if pixels is SOFT else "sr")
+
+    key = drop("a.png", data, manifest=given)
+    rescue(key, replace(make_line(**ROUTED), prices=prices))
+    record = home.store.get_record(CATALOG, key, Version.INPAINTED)
+    assert record is not None
+    assert record.routes == list(quick.routes)
+    assert record.settings["fill"] == used["inpaint, fill"]
+
+
+def test_another_engine_than_was_calibrated_with_takes_what_it_takes(engines: Engines) -> None:
+    calibration = Calibration(
+        stages={"raw": [1.0, 2.0], "upscaled": [5.0, 100.0, 1000.0]},
+        by_stage={"upscaled": "sr"},
+    )
+    data, policy = (
+        encoded(photo("coffee", 200)),
+        Policy.model_validate({"upscale": {"engine": "lanczos"}}),
+    )
+    own = precheck(data, Policy(), engines, calibration)
+    megapixels, result = own.features.megapixels, own.features.result
+    assert own.milliseconds["upscaled"] == pytest.approx(
+        5 + 100 * megapixels + 1000 * result, abs=0.1
+    )
+    unknown = precheck(data, policy, engines, calibration)
+    assert "upscaled" not in unknown.milliseconds
+    assert unknown.unmeasured == ("lanczos",)
+    known = precheck(data, policy, engines, calibration, prices=Prices(seconds={"lanczos": 2.0}))
+    assert known.unmeasured == ()
+    assert known.milliseconds["upscaled"] == pytest.approx(
+        5 + 100 * megapixels + 2000 * megapixels, abs=0.1
+    )
 
 
 def photos(count: int, seed: int = 0) -> list[Features]:

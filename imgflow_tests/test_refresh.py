@@ -77,13 +77,13 @@ def test_a_changed_policy_makes_stale_what_it_touches(
     drop("3.png", photo(3), manifest={"category": "knit"})
     rescue(made[3], line())
     home.policy_file.write_text(
-        POLICY + "routes: [{name: k, when: {category: knit}, set: {inpaint: {context: 65}}}]\n"
+        POLICY + "routes: [{name: k, when: {category: knit}, set: {upscale: {min_long_side: 2}}}]\n"
     )
     plan = plan_refresh(home)
     assert plan.requests == {"stale": [made[3]]}
     found = unmade(made[3], line())
     assert found is not None
-    assert found.version is Version.INPAINTED
+    assert found.version is Version.UPSCALED
 
 
 def test_what_stopped_is_not_asked_for_again_until_something_changes(

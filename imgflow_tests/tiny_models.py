@@ -60,6 +60,29 @@ def compact(path: Path, scale: int = 2, *, features: int = 8, seed: int = 0) -> 
     return path
 
 
+def swinir(path: Path, scale: int = 2) -> Path:
+    """A SwinIR of two blocks, as a pickle of tensors. It makes masks in float32 as it works."""
+    from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = SwinIR(
+            upscale=scale,
+            in_chans=3,
+            img_size=16,
+            window_size=8,
+            img_range=1.0,
+            depths=[2],
+            embed_dim=16,
+            num_heads=[2],
+            mlp_ratio=2,
+            upsampler="pixelshuffledirect",
+        )
+    torch.save({"params": network.state_dict()}, path)
+    return path
+
+
 def lama(path: Path) -> Path:
     """LaMa as it is, in half precision: spandrel knows it in one size only."""
     from safetensors.torch import save_file

@@ -284,6 +284,7 @@ def precheck(
     from imgflow.equipment import equip
     from imgflow.home import Home
     from imgflow.lineage.environment import environment
+    from imgflow.precheck import stage_engines
 
     home = Home.find()
     policy = home.policy()
@@ -292,7 +293,8 @@ def precheck(
         task = progress.add_task("photos", total=len(found))
         result = bench_precheck(found, policy, equip(home, policy), lambda: progress.advance(task))
     machine = environment(1).instruction_set
-    save_calibration(home.root, Calibration(machine=machine, stages=result.stages))
+    measured = Calibration(machine=machine, stages=result.stages, by_stage=stage_engines(policy))
+    save_calibration(home.root, measured)
     out.print(
         f"calibrated on {result.calibrated} photos, checked on {len(result.errors)} others: "
         f"median error {result.median:.0%} (aim {MEDIAN_AIM:.0%}), 90th percentile "

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from imgflow.calibration import Calibration
 from imgflow.chain import Line, rescue
 from imgflow.engines.registry import Engines
 from imgflow.home import CATALOG
 from imgflow.lineage.record import Version
-from imgflow.policy.policy import Policy, Traits
+from imgflow.policy.policy import Policy
 from imgflow.precheck import Features, estimate, fit, precheck
 from imgflow.store.keys import PHOTO_SUFFIXES, ImageKey, Uploads
 from imgflow.store.local import LocalStore
@@ -65,6 +66,8 @@ def bench_precheck(
     """
     if len(photos) < 4:
         raise ValueError("it takes at least 4 photos: half of them calibrate, half check")
+    # One engine for all photos: which one is kept with what it took.
+    policy = _plain(policy)
     rows = []
     for number, photo in enumerate(photos):
         row = _measured(photo, policy, engines)
@@ -88,15 +91,22 @@ def checked(rows: Sequence[Row]) -> Checked:
     return Checked(stages, len(known), errors, float(np.median([row.took for row in rows])))
 
 
+def _plain(policy: Policy) -> Policy:
+    """Without routes, and with each stage's own engine."""
+    inpaint, upscale = (
+        each.model_copy(update={"better": []}) for each in (policy.inpaint, policy.upscale)
+    )
+    return policy.model_copy(update={"routes": [], "inpaint": inpaint, "upscale": upscale})
+
+
 def find_photos(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def _measured(photo: Path, policy: Policy, engines: Engines) -> Row:
     """One photo through the line, stage by stage, and the quick look at it."""
-    routed = policy.for_image(Traits()).policy
     started = time.process_time()
-    quick = precheck(photo.read_bytes(), routed, engines, {})
+    quick = precheck(photo.read_bytes(), policy, engines, Calibration())
     took = 1000 * (time.process_time() - started)
     with tempfile.TemporaryDirectory(prefix="imgflow-bench-") as folder:
         line = Line(

@@ -9,9 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from imgflow.engines.account import account
+from imgflow.engines.loading import loading
 from imgflow.errors import EngineUnavailable, ImgflowError
 
 if TYPE_CHECKING:
@@ -107,8 +109,12 @@ class Compute:
                 return wanted
             account().note(f"the model does not bear {self.precision}: float32 was used")
             return torch.float32
-        if device.type == "cuda" and bfloat16:
-            return torch.bfloat16
+        if device.type == "cuda":
+            # Older cards only imitate bfloat16, slower than float32.
+            fast = torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
+            if bfloat16 and fast:
+                return torch.bfloat16
+            return torch.float16 if half and not fast else torch.float32
         if device.type == "cpu" and bfloat16 and torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16
         return torch.float32
@@ -180,8 +186,8 @@ class ModelCache:
                 "model_too_large",
                 f"the model takes {size / _MIB:.0f} MB, and all together may take "
                 f"{self.budget / _MIB:.0f}",
-                hint="Raise IMGFLOW_MODEL_MB (memory_mb of the resource `gpu`), or name a smaller "
-                "engine in the policy",
+                hint="Raise IMGFLOW_MODEL_MB (memory_mb of the resource `gpu`), have fewer workers "
+                "share it (run.workers in the policy), or name a smaller engine there",
             )
         evicted = False
         while self._held and self.bytes + size > self.budget:
@@ -203,6 +209,17 @@ def out_of_memory() -> tuple[type[BaseException], ...]:
     return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
 
 
+# What torch says with a plain RuntimeError: on mps, in cuDNN, in the driver, on a processor.
+_FULL = ("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether memory ran out, whatever says so."""
+    if isinstance(error, out_of_memory()):
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in _FULL)
+
+
 def on_card_or_processor(
     compute: Compute,
     work: Callable[[torch.device], Result],
@@ -216,15 +233,23 @@ def on_card_or_processor(
     pixels are made: it is not this device that the record names. Raises EngineUnavailable
     (out_of_memory) where the processor may not take over.
     """
+    if "torch" not in sys.modules:
+        with loading("torch"):
+            import_module("torch")
     import torch
 
     device = compute.torch_device()
     try:
         with _told(device, detects):
             return work(device)
-    except out_of_memory():
-        if smaller_helps or device.type == "cpu":
+    except Exception as error:
+        if not is_full(error):
             raise
+        if smaller_helps or device.type == "cpu":
+            if isinstance(error, out_of_memory()):
+                raise
+            # As those who make tiles smaller know it.
+            raise torch.OutOfMemoryError(str(error)) from error
         if not compute.cpu_when_full:
             raise EngineUnavailable(
                 "out_of_memory",
@@ -252,3 +277,5 @@ def _free() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch is not None and torch.backends.mps.is_available():
+        torch.mps.empty_cache()

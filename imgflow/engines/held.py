@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgflow.engines.compute import Compute, ModelCache
+from imgflow.engines.loading import loading
 from imgflow.engines.shelf.shelf import Weights
 from imgflow.engines.spec import EngineSpec, Kind
 
@@ -50,6 +51,11 @@ def spec_of(
     )
 
 
+def seed_parameter(seed: int) -> tuple[tuple[str, Any], ...]:
+    """A seed of the policy's among an engine's parameters; that it is 0 goes without saying."""
+    return (("seed", seed),) if seed else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A model's weights and how it is loaded: load(device) gives it ready to work there.
@@ -71,4 +77,8 @@ class Held:
         torch.set_num_threads(self.bench.threads)
         key = (self.weights.name, self.weights.sha256, str(device), self.variant)
         expected = round(self.weights.bytes * self.factor)
-        return self.bench.cache.get(key, expected, lambda: self.load(device), self.measure)
+        return self.bench.cache.get(key, expected, lambda: self._loaded(device), self.measure)
+
+    def _loaded(self, device: torch.device) -> Any:
+        with loading(f"the model '{self.weights.name}'"):
+            return self.load(device)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.account import account
-from imgflow.engines.compute import on_card_or_processor
-from imgflow.engines.held import Bench, Held, spec_of
+from imgflow.engines.compute import is_full, on_card_or_processor
+from imgflow.engines.draws import drawing
+from imgflow.engines.held import Bench, Held, seed_parameter, spec_of
 from imgflow.engines.shelf.shelf import Weights
 from imgflow.engines.torchfile import first_line, unfit
 from imgflow.imaging.colour import data_range
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 class NetworkFill:
     """A network (photo 0..1, mask 0..1) to photo, in float32. It sees a hole with its surroundings.
 
-    load, measure: as for Held. unit: what both sides of a picture must be multiples of, where the
-    network does not see to that itself.
+    load, measure: as for Held. seed: of what it draws, if it draws and none is asked for. unit:
+    what both sides of a picture must be multiples of, where the network does not see to that
+    itself.
     """
 
     def __init__(
@@ -34,10 +36,18 @@ class NetworkFill:
         load: Callable[[torch.device], Any],
         measure: Callable[[Any], int],
         *,
+        seed: int = 0,
         unit: int = 1,
     ) -> None:
-        self.spec = spec_of(name, "filler", weights, tiling="crop", dtypes=("uint8", "uint16"))
-        self._weights, self._bench, self._unit = weights, bench, unit
+        self.spec = spec_of(
+            name,
+            "filler",
+            weights,
+            tiling="crop",
+            dtypes=("uint8", "uint16"),
+            parameters=seed_parameter(seed),
+        )
+        self._weights, self._bench, self._unit, self._seed = weights, bench, unit, seed
         self._held = Held(bench, weights, load, measure)
 
     def fill(
@@ -55,7 +65,7 @@ class NetworkFill:
         hole = np.pad(mask, sides, mode="symmetric")
         filled = on_card_or_processor(
             self._bench.compute,
-            lambda device: self._work(padded, hole, device),
+            lambda device: self._work(padded, hole, device, self._seed if seed is None else seed),
             smaller_helps=False,
         )
         if filled.shape != padded.shape:
@@ -63,18 +73,21 @@ class NetworkFill:
         return filled[:height, :width]
 
     def _work(
-        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], device: torch.device
+        self,
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.uint8],
+        device: torch.device,
+        seed: int,
     ) -> NDArray[np.generic]:
-        import torch
-
         network = self._held.on(device)
         account().dtype = "float32"
         try:
-            return _filled(network, pixels, mask, device)
-        except torch.OutOfMemoryError:
-            raise
+            with drawing(device, seed):
+                return _filled(network, pixels, mask, device)
         # What a program says that came with its weights, or a network of another shape.
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+            if is_full(error):
+                raise
             why = f"it does not fill photos ({first_line(error)})"
             raise unfit(self._weights.file, why) from error
 

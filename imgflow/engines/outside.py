@@ -126,15 +126,15 @@ class Outside:
             case "spandrel", "upscaler":
                 from imgflow.engines.spandrel_models import SpandrelUpscaler
 
-                return SpandrelUpscaler(name, weights, scale, self.bench)
+                return SpandrelUpscaler(name, weights, scale, self.bench, seed=settings.seed)
             case "spandrel", "filler":
                 from imgflow.engines.spandrel_models import spandrel_fill
 
-                return spandrel_fill(name, weights, self.bench)
+                return spandrel_fill(name, weights, self.bench, seed=settings.seed)
             case "torchscript", "filler":
                 from imgflow.engines.torchscript import torchscript_fill
 
-                return torchscript_fill(name, weights, self.bench)
+                return torchscript_fill(name, weights, self.bench, seed=settings.seed)
             case "diffusers", "filler":
                 from imgflow.engines.pipelines import DiffusersFill
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.account import account
-from imgflow.engines.compute import module_bytes, on_card_or_processor
+from imgflow.engines.compute import is_full, module_bytes, on_card_or_processor
 from imgflow.engines.held import Bench, Held, spec_of
 from imgflow.engines.shelf.shelf import Weights
 from imgflow.engines.spec import EngineSpec
@@ -157,7 +157,6 @@ class _Pipeline:
         if task != self.task:
             raise unfit(folder / INDEX, f"{name} is a {task}, not a {self.task}")
         import diffusers
-        import torch
 
         dtype = self.bench.compute.dtype(device, half=True, bfloat16=True)
         index = json.loads((folder / INDEX).read_bytes())
@@ -174,10 +173,10 @@ class _Pipeline:
                     low_cpu_mem_usage=False,
                     **left_out,
                 )
-        except torch.OutOfMemoryError:
-            raise
         # Each part of a pipeline has its own way of failing.
         except Exception as error:
+            if is_full(error):
+                raise
             raise unfit(folder / INDEX, f"the pipeline does not load ({first_line(error)})") from (
                 error
             )

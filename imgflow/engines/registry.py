@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from imgflow.engines.loading import loading
 from imgflow.engines.shelf.cards import Task
 from imgflow.engines.spec import (
     Character,
@@ -168,7 +169,9 @@ class Engines:
 
     def _make(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         if key not in self._made:
-            self._made[key] = make()
+            # Weights are hashed before they are first used, pictures and libraries read.
+            with loading(f"the engine '{key[1]}'"):
+                self._made[key] = make()
         return self._made[key]
 
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import requests
+import urllib3
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -190,7 +191,7 @@ class _Remote:
         """All of it, within the limits of size and time."""
         deadline = time.monotonic() + self.settings.timeout_s
         body = bytearray()
-        for piece in answer.iter_content(_PIECE):
+        while piece := _piece(answer):
             body += piece
             if len(body) > self.settings.max_bytes:
                 raise self._failed(f"its answer has more than {self.settings.max_bytes} bytes")
@@ -224,6 +225,18 @@ class _Remote:
             hint="Look after the service and run the photo again, or let the policy name another "
             "engine or a fallback",
         )
+
+
+def _piece(answer: requests.Response) -> bytes:
+    """What has come of a body, as soon as anything has; empty at its end. One that drips is not
+    waited for until a block is full. Raises RequestException."""
+    try:
+        piece: bytes = answer.raw.read1(_PIECE, decode_content=False)
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.Timeout(str(error)) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.exceptions.ChunkedEncodingError(str(error)) from error
+    return piece
 
 
 class RemoteFill(_Remote):

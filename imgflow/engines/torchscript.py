@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _UNIT = 8
 
 
-def torchscript_fill(name: str, weights: Weights, bench: Bench) -> NetworkFill:
+def torchscript_fill(name: str, weights: Weights, bench: Bench, *, seed: int = 0) -> NetworkFill:
     """A fill whose file holds its program too: it is run only with the hash that the catalog or
-    the user has pinned."""
+    the user has pinned. seed: as in NetworkFill."""
 
     def load(device: torch.device) -> Any:
         return load_script(weights.file, device)
 
-    return NetworkFill(name, weights, bench, load, module_bytes, unit=_UNIT)
+    return NetworkFill(name, weights, bench, load, module_bytes, seed=seed, unit=_UNIT)
 
 
 def load_script(path: Path, device: torch.device | str) -> Any:

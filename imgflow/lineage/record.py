@@ -1,10 +1,10 @@
-"""Record schema 2: one JSON document per image and version, the commit point of the line.
+"""Record schema 3: one JSON document per image and version, the commit point of the line.
 
 A record names everything that is needed to explain its output and to make it again. It is
 written last and atomically: what no record names has not happened.
 
-Schema 1, which is read as well, had no `steps`, `batch`, `accelerator` and `unsigned_sha256`, and
-no seal.
+Schemas 1 and 2 are read as well. 2 had no `unneeded`; 1 had no `steps`, `batch`, `accelerator`
+and `unsigned_sha256` either, and no seal.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from imgflow.errors import StoreError
 from imgflow.lineage.seal import sealed, unsealed
 
-SCHEMA_VERSION: Literal[2] = 2
-_READABLE = (1, SCHEMA_VERSION)
+SCHEMA_VERSION: Literal[3] = 3
+_READABLE = (1, 2, SCHEMA_VERSION)
 
 
 class Version(StrEnum):
@@ -180,7 +180,7 @@ class Environment(_Model):
 class Record(_Model):
     """How one version of one image came to be."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     catalog: str
     key: str
     version: Version
@@ -203,6 +203,8 @@ class Record(_Model):
     fingerprint: str
     policy_sha256: str
     settings: dict[str, Any] = Field(default_factory=dict)  # this stage's part of the policy
+    # Names of those settings that had no part in what came out: the fingerprint is of the others.
+    unneeded: list[str] = Field(default_factory=list)
     routes: list[str] = Field(default_factory=list)
     traits: dict[str, str] = Field(default_factory=dict)
     # What was asked for this image, by manifest and catalog.csv; None: not said (schema 1).

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgflow.policy.policy import Policy
+from imgflow.policy.policy import Policy, Traits
 
 # A fill is tried on clean ground as well: as often as probes go, at most.
 _PROBES = 5
@@ -36,6 +36,34 @@ class Choice:
     engine: str
     taken: bool
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The policy of an image in the end, and how that came. routes: those that shaped it."""
+
+    policy: Policy
+    routes: tuple[str, ...]
+    choices: list[Choice]
+
+
+def settle(
+    policy: Policy, traits: Traits, measures: Mapping[str, float], prices: Prices
+) -> Settled:
+    """The policy for an image of these traits and measures of its raw version: by its routes,
+    then by its budget. What the line goes by, and what tells of it beforehand."""
+    routed = policy.for_image(traits, measures)
+    chosen, choices = choose(routed.policy, measures.get("megapixels", 0.0), prices)
+    return Settled(chosen, routed.applied, choices)
+
+
+def seconds_of(
+    policy: Policy, part: str, engine: str, megapixels: float, prices: Prices
+) -> float | None:
+    """What an engine takes for a photo of that size; None where nobody has measured it."""
+    rate = prices.seconds.get(engine)
+    looks = policy.upscale.looks if part == "upscale" else 1
+    return None if rate is None else rate * megapixels * looks
 
 
 def choose(policy: Policy, megapixels: float, prices: Prices) -> tuple[Policy, list[Choice]]:
@@ -70,12 +98,10 @@ def _weighed(policy: Policy, part: str, engine: str, megapixels: float, prices: 
     if budget.seconds is None:
         why = "no budget of seconds is set" if budget.cost is None else f"it costs {cost:g}"
         return Choice(part, engine, True, why)
-    rate = prices.seconds.get(engine)
-    if rate is None:
+    seconds = seconds_of(policy, part, engine, megapixels, prices)
+    if seconds is None:
         why = "nobody has measured it on this machine: imgflow bench engines"
         return Choice(part, engine, False, why)
-    looks = policy.upscale.looks if part == "upscale" else 1
-    seconds = rate * megapixels * looks
     fits = seconds <= budget.seconds
     why = f"about {seconds:.2g} s of {budget.seconds:g} s"
     return Choice(part, engine, fits, why)

@@ -434,6 +434,11 @@ class RunSettings(Settings):
     batch_size: int = Field(64, ge=1, le=1000, description="images of one Dagster run")
     workers: int = Field(0, ge=0, le=256, description="worker processes; 0: one per core")
     image_timeout_s: float = Field(120.0, gt=0, description="an image that takes longer is stopped")
+    load_timeout_s: float = Field(
+        900.0,
+        gt=0,
+        description="what loading models may take for an image, which is not in its own time",
+    )
 
 
 class RefreshSettings(Settings):

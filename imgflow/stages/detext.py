@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +44,9 @@ _FARTHER = 2.0
 _LEFT, _SHOWS = 0.5, 0.5
 # Pixels by which the second pass masks more around the strokes.
 _WIDER = 2
+# The settings that nothing hangs on but how text is taken off, and how it is looked for.
+_REMOVING = frozenset({"fill", "context", "feather", "gates", "mask_confidence"})
+_LOOKING = frozenset({"own_marks", "detector", "eraser", "min_confidence", "keep"})
 
 
 def detext(picture: Picture, job: Job) -> Outcome:
@@ -53,18 +56,18 @@ def detext(picture: Picture, job: Job) -> Outcome:
     """
     settings = job.policy.detext
     if settings.text == "none" and not _asked(job):
-        return passed_through("the policy leaves text alone")
+        return passed_through("the policy leaves text alone", _LOOKING | _REMOVING)
     started = time.perf_counter()
     detector = job.engines.text_detector(settings.detector)
     regions = detect_text(picture, job, detector)
     selection = select_unwanted(regions, picture.view, job, detector)
     if selection.unanswered:
-        return _text_not_found(selection.unanswered)
+        return replace(_text_not_found(selection.unanswered), unneeded=_REMOVING)
     measures = {"text_regions": float(len(regions)), "overlays": float(len(selection.unwanted))}
     if selection.uncertain or selection.claimed:
-        return _for_a_person(selection, measures)
+        return replace(_for_a_person(selection, measures), unneeded=_REMOVING)
     if not selection.unwanted:
-        return passed_through(_nothing_to_remove(regions), **measures)
+        return passed_through(_nothing_to_remove(regions), _REMOVING, **measures)
 
     unwanted = [each.region for each in selection.unwanted]
     height, width = picture.pixels.shape[:2]
@@ -78,7 +81,8 @@ def detext(picture: Picture, job: Job) -> Outcome:
     # A copy of a mark may have been seen where there is none: what is still there OCR reads.
     marked = any(_is_marked(each, removal.mask) for each in unwanted)
     if not marked or removal.confidence < settings.mask_confidence:
-        return _strokes_not_clear([each.text for each in unwanted], settings, measures)
+        unclear = _strokes_not_clear([each.text for each in unwanted], settings, measures)
+        return replace(unclear, unneeded=frozenset({"gates"}))
 
     operation = Operation(
         name="remove_text",
@@ -96,7 +100,12 @@ def detext(picture: Picture, job: Job) -> Outcome:
         seconds=round(time.perf_counter() - started, 4),
     )
     outcome = Outcome(
-        Verdict.REPAIRED, pixels=removal.pixels, operations=(operation,), measures=measures
+        Verdict.REPAIRED,
+        pixels=removal.pixels,
+        operations=(operation,),
+        measures=measures,
+        # The eraser has a context of its own, and joins without a seam.
+        unneeded=frozenset({"context", "feather"} if settings.fill == settings.eraser else ()),
     )
     # Between the strokes of what was removed the ground is clean.
     staying = [region for region in regions if region not in unwanted]
@@ -273,23 +282,26 @@ def _strokes_not_clear(
     return Outcome(Verdict.NEEDS_REVIEW, reason=reason, measures=measures)
 
 
-def _asked(job: Job) -> list[Any]:
+def _asked(job: Job, unneeded: Collection[str] = ()) -> list[Any]:
     return [
         step.model_dump(mode="json") for step in job.manifest.steps if isinstance(step, RemoveText)
     ]
 
 
-def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
+def _engines(policy: Policy, engines: Engines) -> dict[str, list[EngineSpec | Absent]]:
     settings = policy.detext
-    used: list[EngineSpec | Absent] = []
+    reading: list[EngineSpec | Absent] = []
     try:
         detector, eraser = engines.text_detector(settings.detector), engines.eraser(settings.eraser)
-        used += readers(detector, eraser)
+        reading += readers(detector, eraser)
     except EngineUnavailable as error:
-        used.append(Absent(error))
-    if settings.fill != settings.eraser:
-        used.append(spec_of(lambda: engines.filler(settings.fill), "fill"))
-    return used
+        reading.append(Absent(error))
+    if settings.fill == settings.eraser:
+        return {"detector": reading}
+    return {
+        "detector": reading,
+        "fill": [spec_of(lambda: engines.filler(settings.fill), "fill")],
+    }
 
 
 STAGE = Stage(

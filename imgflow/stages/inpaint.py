@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.account import accounting
+from imgflow.engines.account import Account, accounting
 from imgflow.engines.registry import Engines
 from imgflow.engines.spec import EngineSpec
 from imgflow.errors import BadMask
@@ -40,6 +40,12 @@ from imgflow.stages.textfirst import erase_region
 _MOST_CONTEXT = 1024
 # The settings of text removal that it is guided by where text comes first.
 _OF_DETEXT = ("detector", "eraser", "min_confidence", "mask_confidence")
+# The settings that nothing hangs on but what is painted, what takes text off, and either.
+_PAINTING = frozenset(
+    {"fill", "context", "context_share", "feather", "colour_transfer", "texture_hints"}
+)
+_ERASING = frozenset({"text_first", "detext"})
+_FILLING = _PAINTING | _ERASING | {"gates"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,13 @@ class _Region:
 
 @dataclass(frozen=True, slots=True)
 class _Filled:
-    """A region done: (H, W, 3|4) pixels, and what the record says of it."""
+    """A region done: (H, W, 3|4) pixels, and what the record says of it. painted: by the fill."""
 
     pixels: NDArray[Any]
     operation: Operation
     gates: tuple[GateResult, ...]
     notes: tuple[str, ...]
+    painted: bool
 
 
 def inpaint(picture: Picture, job: Job) -> Outcome:
@@ -78,23 +85,28 @@ def inpaint(picture: Picture, job: Job) -> Outcome:
     # What a person has marked is decided already.
     asked = [thing for thing in things.ask if not _decided(thing, regions)]
     if asked:
-        return _for_a_person(asked)
+        return replace(_for_a_person(asked), unneeded=_FILLING)
     regions += [_of_thing(thing) for thing in things.fill if not _decided(thing, regions)]
     if not regions:
-        return passed_through("no region to fill")
+        return passed_through("no region to fill", _FILLING)
     settings = job.policy.inpaint
     everything = np.maximum.reduce([region.mask for region in regions])
+    # Text is looked for in regions without a prompt.
+    unneeded = _PAINTING | (_ERASING if all(region.prompt for region in regions) else set())
     outcome = Outcome(Verdict.REPAIRED)
     pixels = picture.pixels
     for region in regions:
         done = _erased(pixels, region, everything, job) or _filled(pixels, region, everything, job)
         pixels = done.pixels
+        if done.painted:
+            unneeded -= _PAINTING
         outcome = Outcome(
             Verdict.REPAIRED,
             pixels=pixels,
             operations=(*outcome.operations, done.operation),
             gates=(*outcome.gates, *done.gates),
             notes=(*outcome.notes, *done.notes),
+            unneeded=unneeded,
         )
     return judge(outcome, (), accept_artifacts=settings.gates.accept_artifacts)
 
@@ -140,7 +152,8 @@ def _filled(before: NDArray[Any], region: _Region, everything: Mask, job: Job) -
         cost=told.cost,
         seconds=round(seconds, 4),
     )
-    return _Filled(pixels, operation, tuple(gates), (*_ignored(region, fill), *told.notes))
+    notes = (*_ignored(region, fill, told), *told.notes)
+    return _Filled(pixels, operation, tuple(gates), notes, painted=True)
 
 
 def _erased(before: NDArray[Any], region: _Region, everything: Mask, job: Job) -> _Filled | None:
@@ -173,7 +186,7 @@ def _erased(before: NDArray[Any], region: _Region, everything: Mask, job: Job) -
         seconds=round(time.perf_counter() - started, 4),
     )
     note = f"{erased.share:.0%} of a region to fill is text: the eraser took it off"
-    return _Filled(erased.pixels, operation, tuple(gates), (note,))
+    return _Filled(erased.pixels, operation, tuple(gates), (note,), painted=False)
 
 
 def _context(mask: Mask, settings: InpaintSettings) -> int:
@@ -193,12 +206,12 @@ def _prompt(region: _Region, spec: EngineSpec, job: Job) -> tuple[str | None, st
     return both or None, hint
 
 
-def _ignored(region: _Region, fill: Fill) -> list[str]:
+def _ignored(region: _Region, fill: Fill, told: Account) -> list[str]:
     spec = fill.engine.spec
     notes = []
     if region.prompt and not spec.prompted:
         notes.append(f"the engine '{spec.name}' takes no prompt: it was not used")
-    if region.seed is not None and not spec.seeded:
+    if region.seed is not None and not spec.seeded and told.seed is None:
         notes.append(f"the engine '{spec.name}' takes no seed: its result is always the same")
     return notes
 
@@ -287,14 +300,15 @@ def _require_same_image(job: Job, step: Inpaint) -> None:
         )
 
 
-def _asked(job: Job) -> list[Any]:
+def _asked(job: Job, unneeded: Collection[str] = ()) -> list[Any]:
     # A mask under an old name may have new bytes.
     asked: list[Any] = [
         {**step.model_dump(mode="json"), "mask_sha256": job.attachments.get(step.mask or "")}
         for step in _steps(job)
     ]
     settings = job.policy.inpaint
-    if settings.text_first is not None and (asked or settings.objects):
+    reads = settings.text_first is not None and "detext" not in unneeded
+    if reads and (asked or settings.objects):
         # What takes text off a region decides too, where there may be one.
         detext = job.policy.detext
         asked.append(
@@ -305,7 +319,7 @@ def _asked(job: Job) -> list[Any]:
             ]
         )
     category = job.manifest.traits().category
-    if category and asked:
+    if category and asked and "texture_hints" not in unneeded:
         fill = spec_of(lambda: job.engines.filler(settings.fill))
         # What stands in for one that is not there may take prompts.
         if isinstance(fill, Absent) or fill.prompted:
@@ -313,14 +327,16 @@ def _asked(job: Job) -> list[Any]:
     return asked
 
 
-def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
+def _engines(policy: Policy, engines: Engines) -> dict[str, list[EngineSpec | Absent]]:
     settings = policy.inpaint
     fills = dict.fromkeys([settings.fill, *settings.better])
     detectors = dict.fromkeys(rule.detector for rule in settings.objects)
-    return [
-        *(spec_of(partial(engines.filler, name)) for name in fills),
-        *(spec_of(partial(engines.object_detector, name), "objects") for name in detectors),
-    ]
+    return {
+        "fill": [spec_of(partial(engines.filler, name)) for name in fills],
+        "objects": [
+            spec_of(partial(engines.object_detector, name), "objects") for name in detectors
+        ],
+    }
 
 
 def _settings(policy: Policy) -> dict[str, Any]:

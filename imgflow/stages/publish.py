@@ -257,7 +257,7 @@ STAGE = Stage(
     code_version="3",
     run=publish,
     settings=_settings,
-    engines=lambda policy, engines: [],
+    engines=lambda policy, engines: {},
     # What the files say of the versions before may change though their pixels do not.
-    asked=lambda job: [str(job.key), asdict(job.rights), asdict(_provenance(job))],
+    asked=lambda job, unneeded: [str(job.key), asdict(job.rights), asdict(_provenance(job))],
 )

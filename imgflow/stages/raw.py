@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
+
+from numpy.typing import NDArray
 
 from imgflow.imaging import blind
 from imgflow.imaging.colour import flatten
@@ -25,11 +28,6 @@ def raw(picture: Picture, job: Job) -> Outcome:
     settings = job.policy.raw
     photo = decode(job.data, limits(settings), keep_16_bit=settings.keep_16_bit)
     height, width, channels = photo.pixels.shape
-    measures = {"width": float(width), "height": float(height)}
-    if settings.measure:
-        seen = photo.pixels if channels == 3 else flatten(photo.pixels, (255, 255, 255))
-        found = blind.measure(seen)
-        measures |= {name: round(value, 4) for name, value in asdict(found).items()}
     shape = {
         "width": width,
         "height": height,
@@ -41,18 +39,29 @@ def raw(picture: Picture, job: Job) -> Outcome:
         pixels=photo.pixels,
         object=picture.ref.model_copy(update=shape) if photo.is_plain else None,
         gates=(GateResult(name="readable", metric="readable", value=1.0, passed=True),),
-        measures=measures,
+        measures=measures_of(photo.pixels, all_of_them=settings.measure),
         generation=photo.generation,
         notes=photo.notes,
         rights=photo.rights,
     )
 
 
+def measures_of(pixels: NDArray[Any], *, all_of_them: bool) -> dict[str, float]:
+    """What is measured of (H, W, 3|4) raw pixels: their size, and all that routes may ask for."""
+    height, width, channels = pixels.shape
+    measures = {"width": float(width), "height": float(height)}
+    if all_of_them:
+        seen = pixels if channels == 3 else flatten(pixels, (255, 255, 255))
+        found = blind.measure(seen)
+        measures |= {name: round(value, 4) for name, value in asdict(found).items()}
+    return measures
+
+
 STAGE = Stage(
     code_version="1",
     run=raw,
     settings=lambda policy: policy.raw.as_dict(),
-    engines=lambda policy, engines: [],
+    engines=lambda policy, engines: {},
     # The raw record names the archived manifest and masks: it must follow them.
-    asked=lambda job: [job.attachments],
+    asked=lambda job, unneeded: [job.attachments],
 )

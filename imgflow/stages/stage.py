@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,6 +114,8 @@ class Outcome:
     object: where some object holds these pixels already, so that nothing is encoded.
     rejected: what a failed gate stopped, for the reviewer to see.
     rights: what raw read from the original's metadata.
+    unneeded: those of the stage's settings, by name, that had no part in it: whatever they were,
+    this is what would have come out.
     """
 
     verdict: Verdict
@@ -128,6 +130,7 @@ class Outcome:
     renditions: tuple[Rendition, ...] = ()
     rights: Rights | None = None
     generation: Generation | None = None
+    unneeded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,22 +174,31 @@ class Stage:
     """A stage as the chain sees it.
 
     code_version: raised when the stage's own code would give other pixels.
-    settings: its part of the policy. engines: those that this policy lets it use, be they
-    available or not: only a photo that needs one that is not there stops.
-    asked: what a manifest asks of it. All three, as JSON values, decide with the input what
-    comes out.
+    settings: its part of the policy. engines: those that this policy lets it use, by the setting
+    that names them, be they available or not: only a photo that needs one that is not there stops.
+    asked: what a manifest asks of it, but for what hangs on the settings named only. All three, as
+    JSON values, decide with the input what comes out.
     """
 
     code_version: str
     run: Callable[[Picture, Job], Outcome]
     settings: Callable[[Policy], dict[str, Any]]
-    engines: Callable[[Policy, Engines], list[EngineSpec | Absent]]
-    asked: Callable[[Job], list[Any]]
+    engines: Callable[[Policy, Engines], dict[str, list[EngineSpec | Absent]]]
+    asked: Callable[[Job, Collection[str]], list[Any]]
+
+    def engines_for(
+        self, policy: Policy, engines: Engines, unneeded: Collection[str] = ()
+    ) -> list[EngineSpec | Absent]:
+        """All of its engines, but for those that only settings of `unneeded` name."""
+        found = self.engines(policy, engines)
+        return [each for name in found if name not in unneeded for each in found[name]]
 
 
-def passed_through(why: str, **measures: float) -> Outcome:
+def passed_through(why: str, unneeded: Collection[str] = frozenset(), **measures: float) -> Outcome:
     """Nothing to do, and why."""
-    return Outcome(Verdict.PASSED_THROUGH, notes=(why,), measures=measures)
+    return Outcome(
+        Verdict.PASSED_THROUGH, notes=(why,), measures=measures, unneeded=frozenset(unneeded)
+    )
 
 
 def store_mask(store: Store, mask: Mask) -> ObjectRef:

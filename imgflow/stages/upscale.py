@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -61,18 +61,21 @@ def upscale(picture: Picture, job: Job) -> Outcome:
         asked=asked,
     )
     if decision.action == "none":
-        return passed_through(decision.why, **measures)
+        return passed_through(decision.why, _WORKING, **measures)
     if decision.result.pixels > settings.max_output_pixels:
+        unneeded = _WORKING - {"max_output_pixels"}
         if asked:
-            return _too_large(size, asked, settings, measures)
+            return replace(_too_large(size, asked, settings, measures), unneeded=unneeded)
         return passed_through(
             f"{decision.result.width} x {decision.result.height} would exceed the policy's "
             f"{settings.max_output_pixels} pixels",
+            unneeded,
             **measures,
         )
 
     with in_role(_ROLES.get(decision.action, "")):
-        return _worked(picture, job, decision, measured, measures)
+        done = _worked(picture, job, decision, measured, measures)
+    return replace(done, unneeded=_unneeded(decision, settings))
 
 
 def _worked(
@@ -135,6 +138,30 @@ def tile_plan(height: int, width: int, engine: EngineSpec, tile: int) -> TilePla
     # Tiles see their surroundings as well: what fits in memory is cheaper whole.
     seen = (height + 2 * whole.halo) * (width + 2 * whole.halo)
     return whole if seen <= _AT_ONCE else tiles
+
+
+# The settings that nothing hangs on but how a photo is enlarged, or that it is not; and that
+# anything is done to it at all.
+_ENLARGING = frozenset({"engine", "creative_engine", "mode", "always_conservative", "looks"})
+_TELLING = frozenset({"photo_jpeg_step", "photo_blockiness", "photo_noise", "photo_sharpness"})
+_AT_ITS_SIZE = frozenset({"sharpener", "denoiser", "denoise_above", "sharpen_below", "noise_limit"})
+_WORKING = (
+    _ENLARGING
+    | _TELLING
+    | {"character", "sharpener", "denoiser", "tile", "gates", "max_output_pixels"}
+)
+
+
+def _unneeded(decision: Decision, settings: UpscaleSettings) -> frozenset[str]:
+    """The settings that had no part in how a decision was carried out."""
+    if decision.action == "denoise":
+        return _ENLARGING | _TELLING | {"character", "sharpener", "sharpen_below", "noise_limit"}
+    if decision.action == "sharpen":
+        return _ENLARGING | _TELLING | {"character", "denoiser"}
+    other = {"engine" if decision.mode == "creative" else "creative_engine"}
+    if settings.mode == "conservative":
+        other.add("always_conservative")
+    return _AT_ITS_SIZE | other | (_TELLING if settings.character != "auto" else set())
 
 
 # Actions that are not the enlarging engine's, and whose they are.
@@ -351,12 +378,21 @@ def _settings(policy: Policy) -> dict[str, Any]:
     return {**policy.upscale.as_dict(), "wanted_long_side": wanted}
 
 
-def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
+def _engines(policy: Policy, engines: Engines) -> dict[str, list[EngineSpec | Absent]]:
     """All that any photo may need: a manifest may ask for any scale."""
     settings = policy.upscale
-    names = [settings.engine, *settings.better]
+    found = {"engine": _of_all_scales([settings.engine, *settings.better], settings, engines)}
     if settings.mode == "creative" and settings.creative_engine is not None:
-        names.append(settings.creative_engine)
+        found["creative_engine"] = _of_all_scales([settings.creative_engine], settings, engines)
+    found["sharpener"] = [spec_of(lambda: engines.upscaler(settings.sharpener, 1), "sharpener")]
+    if settings.denoise_above is not None:
+        found["denoiser"] = [spec_of(lambda: engines.denoiser(settings.denoiser, 1), "denoiser")]
+    return found
+
+
+def _of_all_scales(
+    names: Sequence[str], settings: UpscaleSettings, engines: Engines
+) -> list[EngineSpec | Absent]:
     characters: tuple[Character, ...] = ("clean", "photo")
     if settings.character != "auto":
         characters = (settings.character,)
@@ -364,16 +400,14 @@ def _engines(policy: Policy, engines: Engines) -> list[EngineSpec | Absent]:
         spec_of(partial(engines.upscaler, name, scale, character))
         for name, scale, character in product(names, SCALES, characters)
     ]
-    specs.append(spec_of(lambda: engines.upscaler(settings.sharpener, 1), "sharpener"))
-    if settings.denoise_above is not None:
-        specs.append(spec_of(lambda: engines.denoiser(settings.denoiser, 1), "denoiser"))
     # Most engines are the same for both characters.
     return list({spec.code_version: spec for spec in specs}.values())
 
 
-def _decides(job: Job) -> list[Any]:
+def _decides(job: Job, unneeded: Collection[str] = ()) -> list[Any]:
     """What decides beside the settings: the manifest, and a category that allows no invention."""
-    category = job.manifest.traits().category if job.policy.upscale.mode == "creative" else ""
+    creative = job.policy.upscale.mode == "creative" and "mode" not in unneeded
+    category = job.manifest.traits().category if creative else ""
     return [*_asked(job), *([category] if category else [])]
 
 

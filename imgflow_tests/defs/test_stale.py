@@ -24,6 +24,7 @@ from imgflow.engines.spec import TextMap
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Record, Version
 from imgflow.policy.policy import Policy
+from imgflow.refresh import plan_refresh
 from imgflow.store.keys import ImageKey
 
 RAW, DETEXTED, INPAINTED, UPSCALED, PUBLISHED = Version
@@ -191,9 +192,9 @@ def test_a_route_that_asks_for_larger_renditions_asks_for_other_enlargements() -
 @pytest.mark.parametrize(
     ("changes", "reused"),
     [
-        pytest.param({"detext": {"fill": "navier-stokes"}}, [RAW], id="text-fill"),
+        pytest.param({"detext": {"min_confidence": 0.5}}, [RAW], id="text-threshold"),
         pytest.param(
-            {"upscale": {**POLICY["upscale"], "sharpener": "lanczos"}},
+            {"upscale": {**POLICY["upscale"], "noise_limit": 3.0}},
             [RAW, DETEXTED, INPAINTED],
             id="upscaler",
         ),
@@ -214,3 +215,16 @@ def test_after_a_change_the_text_is_not_looked_for_again(
     assert len(kept) < len(Version)
     assert shop.stale() == []
     assert shop.stale(SOCIAL) == []
+
+
+def test_a_photo_that_a_change_decides_nothing_for_is_marked_until_it_is_run_and_not_made_again(
+    shop: Shop,
+) -> None:
+    before = shop.records()
+    shop.set_policy(detext={"fill": "navier-stokes"})
+    # Dagster has one code version for all photos of an asset.
+    assert shop.stale() == [DETEXTED, INPAINTED, UPSCALED, PUBLISHED]
+    assert plan_refresh(shop.home).stale == []
+    shop.run()
+    assert shop.records() == before
+    assert shop.stale() == []

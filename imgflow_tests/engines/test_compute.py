@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 
 from imgflow.engines.account import account, accounting
 from imgflow.engines.compute import Compute, ModelCache, module_bytes, on_card_or_processor
+from imgflow.engines.loading import kept_by, loading
 from imgflow.errors import EngineUnavailable, ImgflowError
 
 
@@ -148,3 +151,69 @@ def test_a_card_and_a_processor_agree(tmp_path: Any) -> None:
         for each in ("cuda:0", "cpu")
     )
     np.testing.assert_allclose(card, processor, atol=2e-3)
+
+
+def test_who_keeps_the_time_is_told_of_what_is_loaded_and_of_nothing_on_the_way() -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def keeper(what: str) -> Iterator[None]:
+        told.append(f"{what} begins")
+        try:
+            yield
+        finally:
+            told.append(f"{what} ends")
+
+    def failing() -> None:
+        with loading("worse"):
+            raise ValueError("no model")
+
+    with kept_by(keeper):
+        with loading("a model"), loading("its parts"):
+            pass
+        with pytest.raises(ValueError, match="no model"):
+            failing()
+    with loading("later"):
+        pass
+    assert told == ["a model begins", "a model ends", "worse begins", "worse ends"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "MPS backend out of memory",
+        "DefaultCPUAllocator: can't allocate memory",
+        "CUDA error: out of memory",
+    ],
+)
+def test_memory_that_ran_out_in_other_words_is_told_as_such(message: str) -> None:
+    def work(_: torch.device) -> None:
+        raise RuntimeError(message)
+
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        on_card_or_processor(Compute("cpu"), work, smaller_helps=True)
+
+    def wrong(_: torch.device) -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        on_card_or_processor(Compute("cpu"), wrong, smaller_helps=True)
+
+
+@pytest.mark.parametrize(
+    ("capability", "bears", "wanted"),
+    [
+        ((9, 0), {"half": True, "bfloat16": True}, torch.bfloat16),
+        ((9, 0), {"half": True, "bfloat16": False}, torch.float32),
+        ((7, 5), {"half": True, "bfloat16": True}, torch.float16),
+        ((7, 5), {"half": False, "bfloat16": True}, torch.float32),
+    ],
+)
+def test_a_card_computes_in_what_it_does_fast(
+    capability: tuple[int, int],
+    bears: dict[str, bool],
+    wanted: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert Compute().dtype(torch.device("cuda:0"), **bears) is wanted

@@ -31,7 +31,12 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class Service:
-    """Answers as `answer(parts)` says. `calls` keeps the headers and parts of each request."""
+    """Answers as `answer(parts)` says. `calls` keeps the headers and parts of each request.
+
+    at_once: bytes of a body that are sent before it pauses.
+    """
+
+    at_once, pause_s = 1 << 30, 0.0
 
     def __init__(self) -> None:
         self.answer: Callable[[dict[str, bytes]], Answer] = lambda parts: (200, {}, b"")
@@ -61,8 +66,10 @@ class Service:
                     if "Content-Length" not in headers:
                         self.send_header("Content-Length", str(len(content)))
                     self.end_headers()
-                    self.wfile.write(content)
-                except BrokenPipeError:  # it was not waited for
+                    for at in range(0, len(content), service.at_once):
+                        self.wfile.write(content[at : at + service.at_once])
+                        time.sleep(service.pause_s)
+                except (BrokenPipeError, ConnectionResetError):  # it was not waited for
                     pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -251,6 +258,21 @@ def test_an_answer_that_is_too_large_is_not_read(service: Service) -> None:
     with pytest.raises(EngineUnavailable, match="more than 2000 bytes"):
         RemoteFill("vendor", settings).fill(pixels, hole(pixels))
     assert len(service.calls) == 1
+
+
+def test_a_service_whose_answer_drips_is_given_up(service: Service) -> None:
+    pixels = photo("coffee", 40)
+    service.answer = lambda parts: (200, {}, parts["image"])
+    service.at_once, service.pause_s = 1, 0.05
+    fill = RemoteFill("vendor", service.settings("filler", timeout_s=0.5, retries=1))
+    started = time.monotonic()
+    with pytest.raises(EngineUnavailable, match="too long"):
+        fill.fill(pixels, hole(pixels))
+    assert time.monotonic() - started < 5
+    # Slow, but not too slow.
+    service.at_once, service.pause_s = 500, 0.001
+    patient = RemoteFill("vendor", service.settings("filler", timeout_s=30))
+    assert np.array_equal(patient.fill(pixels, hole(pixels)), pixels)
 
 
 def test_a_service_that_is_too_slow_is_given_up(service: Service) -> None:

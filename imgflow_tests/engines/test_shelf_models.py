@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from samples import photo
-from tiny_models import bench, compact, folder_of, lama, on_shelf, torchscript
+from tiny_models import bench, compact, folder_of, lama, on_shelf, swinir, torchscript
 
+from imgflow.engines.account import accounting
 from imgflow.engines.compute import Compute
 from imgflow.engines.inspect import inspect_model
+from imgflow.engines.loading import kept_by
 from imgflow.engines.outside import Outside
 from imgflow.engines.registry import Engines
 from imgflow.engines.shelf.shelf import Shelf
@@ -53,6 +57,20 @@ def test_super_resolution_by_weights_file(tmp_path: Path, ending: str) -> None:
     assert large.dtype == np.float32
     assert engine.spec.weights_sha256 == weights.sha256
     np.testing.assert_array_equal(large, engine.enlarge(tile))
+
+
+def test_a_model_is_loaded_once_on_the_time_of_nobody(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def keeper(what: str) -> AbstractContextManager[None]:
+        told.append(what)
+        return nullcontext()
+
+    engine = SpandrelUpscaler("big", upscaler_shelf(tmp_path).weights("net"), 2, bench())
+    with kept_by(keeper):
+        engine.enlarge(tile_of())
+        engine.enlarge(tile_of())
+    assert told == ["the model 'net'"]
 
 
 @pytest.mark.parametrize(("native", "scale"), [(4, 2), (4, 3), (2, 3), (2, 4)])
@@ -249,3 +267,99 @@ def test_nothing_of_the_shelf_is_read_for_a_spec_but_hashes(tmp_path: Path) -> N
     path.write_bytes(b"no weights at all")
     on_shelf(tmp_path / "models", "net", task="upscaler", loader="spandrel", scale=2)
     assert engines_of(tmp_path).upscaler("net", 2).spec.weights_sha256
+
+
+class DrawingFill(torch.nn.Module):
+    """Fills with noise that it draws without being asked to, as MAT does."""
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return image * (1 - mask) + torch.rand_like(image) * mask
+
+
+def test_a_network_that_draws_does_so_by_its_seed(tmp_path: Path) -> None:
+    torchscript(folder_of(tmp_path, "noise") / "noise.pt", DrawingFill())
+    shelf = on_shelf(tmp_path, "noise", task="filler", loader="torchscript")
+
+    def fill(seed: int | None = None, own: int = 0) -> tuple[bytes, int | None]:
+        engine = torchscript_fill("noise", shelf.weights("noise"), bench(), seed=own)
+        pixels = photo("coffee", 32)
+        mask = np.zeros(pixels.shape[:2], np.uint8)
+        mask[4:12, 4:12] = 255
+        with accounting() as told:
+            return engine.fill(pixels, mask, seed=seed).tobytes(), told.seed
+
+    before = torch.get_rng_state()
+    first = fill()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert fill() == first
+    assert first[1] == 0
+    assert fill(7) == fill(own=7)
+    assert fill(7)[1] == 7
+    assert fill(7)[0] != first[0]
+    weights = shelf.weights("noise")
+    one, other = (torchscript_fill("noise", weights, bench(), seed=each) for each in (0, 7))
+    assert one.spec.code_version != other.spec.code_version
+
+
+def test_a_network_that_does_not_draw_has_no_seed_in_the_account(tmp_path: Path) -> None:
+    torchscript(folder_of(tmp_path, "plain") / "plain.pt")
+    shelf = on_shelf(tmp_path, "plain", task="filler", loader="torchscript")
+    engine = torchscript_fill("plain", shelf.weights("plain"), bench())
+    pixels = photo("coffee", 32)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[4:12, 4:12] = 255
+    with accounting() as told:
+        engine.fill(pixels, mask, seed=7)
+    assert told.seed is None
+
+
+def test_a_network_that_mixes_precisions_works_in_float32_and_says_so(tmp_path: Path) -> None:
+    swinir(folder_of(tmp_path, "net") / "net.pth")
+    weights = on_shelf(
+        tmp_path, "net", task="upscaler", loader="spandrel", scale=2, receptive=16
+    ).weights("net")
+    tile = tile_of(40)
+    exact = SpandrelUpscaler("net", weights, 2, bench()).enlarge(tile)
+    engine = SpandrelUpscaler("net", weights, 2, bench(precision="bfloat16"))
+    for _ in range(2):
+        with accounting() as told:
+            np.testing.assert_array_equal(engine.enlarge(tile), exact)
+        assert told.dtype == "float32"
+        assert told.notes == ["the model does not bear less precision: float32 was used"]
+
+
+def test_ten_models_of_the_shelf_in_turn_stay_within_a_budget_for_two(tmp_path: Path) -> None:
+    for number in range(10):
+        shelf = upscaler_shelf(tmp_path, f"net{number}")
+    shared = bench()
+    size = shelf.weights("net0").bytes
+    shared.cache.budget = 2 * size
+    engines = [
+        SpandrelUpscaler(name, shelf.weights(name), 2, shared)
+        for name in (f"net{number}" for number in range(10))
+    ]
+    tile = tile_of(16)
+    for engine in [*engines, *engines]:
+        engine.enlarge(tile)
+        assert shared.cache.bytes <= shared.cache.budget
+        assert len(shared.cache) <= 2
+    assert size < shared.cache.peak <= shared.cache.budget
+
+
+def test_architectures_that_a_user_has_installed_besides_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgflow.engines.spandrel_models import load_network
+
+    path = compact(tmp_path / "net.safetensors")
+    package = folder_of(tmp_path, "spandrel_extra_arches")
+    (package / "__init__.py").write_text(
+        "asked = []\ndef install(*, ignore_duplicates=False): asked.append(ignore_duplicates)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        load_network(path)
+        assert sys.modules["spandrel_extra_arches"].asked == [True]
+    finally:
+        sys.modules.pop("spandrel_extra_arches", None)

@@ -96,7 +96,7 @@ def test_equal_records_have_equal_bytes() -> None:
 
 def test_bytes_are_readable_json_in_utf8() -> None:
     document = json.loads(FULL.to_json().decode("utf-8"))
-    assert document["schema_version"] == SCHEMA_VERSION == 2
+    assert document["schema_version"] == SCHEMA_VERSION == 3
     assert document["key"] == "schuhe/rot é.jpg"
     assert document["version"] == "detexted"
     assert document["verdict"] == "quarantined"
@@ -148,7 +148,7 @@ def test_a_schema_version_that_never_was_is_refused(version: Any) -> None:
 
 
 def test_a_record_of_a_later_imgflow_is_no_damage() -> None:
-    later = plain(schema_version=3, surprise=1)
+    later = plain(schema_version=4, surprise=1)
     with pytest.raises(StoreError) as error:
         Record.from_json(json.dumps(later).encode())
     assert error.value.code == "record_too_new"
@@ -161,6 +161,13 @@ def test_a_record_of_schema_1_is_read() -> None:
     assert read.steps is None
     assert read.schema_version == SCHEMA_VERSION
     assert read == FULL.model_copy(update={"steps": None})
+
+
+def test_a_record_of_schema_2_is_read() -> None:
+    old = plain(schema_version=2)
+    del old["unneeded"]
+    read = Record.from_json(json.dumps(old, indent=1).encode())
+    assert read == FULL.model_copy(update={"unneeded": []})
 
 
 def test_every_flipped_bit_is_noticed() -> None:

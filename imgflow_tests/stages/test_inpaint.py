@@ -170,6 +170,6 @@ def test_an_engine_that_leaves_the_object_is_stopped(
 def test_new_bytes_under_a_masks_name_are_another_request(make_job: MakeJob) -> None:
     step = manifest({"mask": "m.png"})
     one, other = (
-        STAGE.asked(make_job(manifest=step, attachments={"m.png": each})) for each in "ab"
+        STAGE.asked(make_job(manifest=step, attachments={"m.png": each}), ()) for each in "ab"
     )
     assert one != other

@@ -144,7 +144,7 @@ def test_what_a_person_has_marked_is_not_asked_about_again(
 
 def test_the_detector_decides_the_version(job: Callable[..., Job]) -> None:
     made = job(SMALL)
-    names = [spec.code_version for spec in STAGE.engines(made.policy, made.engines)]
+    names = [spec.code_version for spec in STAGE.engines_for(made.policy, made.engines)]
     assert "finder:fake-1" in names
 
 

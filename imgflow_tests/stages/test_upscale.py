@@ -251,9 +251,9 @@ def test_the_creative_engine_is_for_what_it_may_invent(
 def test_a_category_decides_only_where_the_mode_is_creative(make_job: MakeJob) -> None:
     creative = {"upscale": {"mode": "creative", "creative_engine": "maker"}}
     shoes, knit = ({"category": each} for each in ("shoes", "knit"))
-    assert STAGE.asked(make_job(manifest=shoes)) == STAGE.asked(make_job(manifest=knit))
-    assert STAGE.asked(make_job(creative, manifest=shoes)) != STAGE.asked(
-        make_job(creative, manifest=knit)
+    assert STAGE.asked(make_job(manifest=shoes), ()) == STAGE.asked(make_job(manifest=knit), ())
+    assert STAGE.asked(make_job(creative, manifest=shoes), ()) != STAGE.asked(
+        make_job(creative, manifest=knit), ()
     )
 
 
@@ -293,7 +293,7 @@ def test_the_code_version_names_every_engine_that_may_be_used(engines: Engines) 
 
     def names(**settings: Any) -> set[str]:
         policy = Policy.model_validate({"upscale": {"engine": "two", **settings}})
-        used = STAGE.engines(policy, engines)
+        used = STAGE.engines_for(policy, engines)
         return {f"{each.name} x{each.scale}" for each in used if isinstance(each, EngineSpec)}
 
     both = {f"two-{each} x{scale}" for each in ("clean", "photo") for scale in (2, 3, 4)}
