@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -55,7 +55,11 @@ def upscale(picture: Picture, job: Job) -> Outcome:
     measures = {name: round(value, 4) for name, value in asdict(measured).items()}
     asked = next(iter(_asked(job)), None)
     wanted = wish(
-        *astuple(size), settings, job.policy.renditions, partial(find_subject, picture.pixels)
+        size.height,
+        size.width,
+        settings,
+        job.policy.renditions,
+        partial(find_subject, picture.pixels),
     )
     decision = decide(
         measured,
