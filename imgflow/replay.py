@@ -420,8 +420,12 @@ def _policy(record: Record) -> Policy:
             case Version.UPSCALED:
                 # What the renditions ask of the enlargement stands for them.
                 wanted = settings.pop("wanted_long_side")
-                asking = {"name": "wanted", "long_side": wanted, "min_long_side": wanted}
-                return Policy.model_validate({"upscale": settings, "renditions": [asking]})
+                asking = [{"min_long_side": wanted}, *settings.pop("framing", [])]
+                renditions = [
+                    {"name": f"asking-{number}", "long_side": each["min_long_side"], **each}
+                    for number, each in enumerate(asking)
+                ]
+                return Policy.model_validate({"upscale": settings, "renditions": renditions})
             case Version.PUBLISHED:
                 # No two signings give the same bytes: files are compared as they were before.
                 provenance = {**settings.get("provenance", {}), "certificate": None}

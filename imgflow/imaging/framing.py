@@ -78,15 +78,10 @@ def frame(pixels: NDArray[Any], subject: Subject | None, template: Template) -> 
     The canvas has the aspect to the nearest pixel, and at least one pixel a side.
     """
     whole = Box(0, 0, *pixels.shape[:2])
-    if subject is None:
-        window = _scene_window(whole, template)
-    else:
-        # The box of an untrimmed photo is all of it; what touches its sides stays there.
-        box = subject.box if template.trim else whole
-        window = _window(box, subject.touches, template)
+    shown = window(whole.height, whole.width, subject, template)
     keeps_shape = subject is None and template.scene == "keep"
-    size = _canvas_size(window, template.long_side, None if keeps_shape else template.aspect)
-    plan = _Plan(whole, window, size)
+    size = _canvas_size(shown, template.long_side, None if keeps_shape else template.aspect)
+    plan = _Plan(whole, shown, size)
     part = resized(pixels[plan.source.slices], plan.target.height, plan.target.width)
     if (part.shape[0], part.shape[1]) == size:
         canvas = np.array(part)
@@ -96,7 +91,17 @@ def frame(pixels: NDArray[Any], subject: Subject | None, template: Template) -> 
     if subject is not None and subject.ground is not None:
         box = subject.box if template.trim else whole
         _extend(canvas, plan, plan.scaled(box), subject.ground, template)
-    return Framed(canvas, window, _how(window, whole, subject is not None and template.trim))
+    return Framed(canvas, shown, _how(shown, whole, subject is not None and template.trim))
+
+
+def window(height: int, width: int, subject: Subject | None, template: Template) -> Box:
+    """The part of a photo's plane that `frame` shows, in the photo's pixels."""
+    whole = Box(0, 0, height, width)
+    if subject is None:
+        return _scene_window(whole, template)
+    # The box of an untrimmed photo is all of it; what touches its sides stays there.
+    box = subject.box if template.trim else whole
+    return _window(box, subject.touches, template)
 
 
 def _how(window: Box, whole: Box, trimmed: bool) -> How:

@@ -340,7 +340,10 @@ class RenditionSettings(Settings):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$", description="its name and file name")
     long_side: int = Field(ge=1, le=65500, description="most pixels of the long side")
     min_long_side: int | None = Field(
-        None, ge=1, le=65500, description="photos smaller than this are enlarged for it"
+        None,
+        ge=1,
+        le=65500,
+        description="photos smaller than this, or that show less in its frame, are enlarged for it",
     )
     format: Literal["jpeg", "webp", "png", "avif"] = "jpeg"
     quality: int = Field(88, ge=1, le=100, description="of lossy formats")

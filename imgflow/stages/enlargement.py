@@ -68,14 +68,15 @@ def decide(
     settings: UpscaleSettings,
     *,
     wanted: int,
+    why_wanted: str = "",
     category: str = "",
     asked: int | None = None,
 ) -> Decision:
     """The decision for a photo.
 
-    wanted: long side that is wanted, in pixels (see `wanted_long_side`). category: of the
-    catalog, empty where it is not said. asked: a scale that a person or a manifest asks for; it
-    is carried out from the photo's own pixels.
+    wanted: long side that is wanted, in pixels, and why, if not just because (see
+    `templates.wish`). category: of the catalog, empty where it is not said. asked: a scale that a
+    person or a manifest asks for; it is carried out from the photo's own pixels.
     """
     blown_up = measured.resolution < settings.blown_up_below
     real = size.times(measured.resolution) if blown_up else size
@@ -84,6 +85,8 @@ def decide(
     if scale > 1:
         start, goal = size, f"x{asked}" if asked else f"{wanted} pixels"
         why = f"the long side has {size.long_side} pixels, {goal} asked for"
+        if why_wanted and not asked:
+            why = why_wanted
         further = wanted_scale(real.long_side, wanted, settings.max_scale)
         if blown_up and not asked and real.long_side * further >= wanted:
             # What interpolation made up would only be enlarged with the rest.

@@ -17,7 +17,7 @@ from imgflow.imaging.colour import to_uint8
 from imgflow.imaging.credentials import Signing, media_types, sign
 from imgflow.imaging.decode import decode
 from imgflow.imaging.encode import encode_rendition
-from imgflow.imaging.framing import Framed, Template, frame, has_aspect, resized
+from imgflow.imaging.framing import Framed, frame, has_aspect, resized
 from imgflow.imaging.subject import Subject, find_subject
 from imgflow.imaging.xmp import Provenance, xmp_packet
 from imgflow.lineage.provenance import provenance_of
@@ -25,6 +25,7 @@ from imgflow.lineage.record import GateResult, ObjectRef, Rendition, Verdict
 from imgflow.policy.policy import Policy, RenditionSettings
 from imgflow.stages.gates import judge
 from imgflow.stages.stage import Job, Outcome, Picture, Stage
+from imgflow.stages.templates import template_of
 from imgflow.store.keys import ImageKey
 from imgflow.store.store import sha256_hex
 
@@ -164,16 +165,7 @@ class _Framer:
         """(H, W, 3|4) pixels for a rendition, and what the record says of their framing."""
         if not settings.frames:
             return fit(self._pixels, settings.long_side), None
-        template = Template(
-            long_side=settings.long_side,
-            aspect=settings.aspect,
-            margin=settings.margin,
-            trim=settings.trim,
-            scene=settings.scene,
-            background=settings.background,
-            padding=settings.padding,
-        )
-        framed = frame(self._pixels, self._subject, template)
+        framed = frame(self._pixels, self._subject, template_of(settings))
         return framed.pixels, _account(framed, self._subject, settings)
 
 

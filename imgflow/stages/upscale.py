@@ -21,6 +21,7 @@ from imgflow.imaging.colour import bands, data_range
 from imgflow.imaging.enlarged import artifact_rate, edge_fidelity
 from imgflow.imaging.looks import mean_of_looks
 from imgflow.imaging.metrics import downscale_area, haarpsi, halo_score, psnr, ssim
+from imgflow.imaging.subject import find_subject
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.lineage.record import GateResult, Operation, Reason, Verdict
 from imgflow.policy.manifest import Upscale
@@ -37,6 +38,7 @@ from imgflow.stages.stage import (
     passed_through,
     spec_of,
 )
+from imgflow.stages.templates import wish
 
 # Photos of up to this many pixels are worked on at once: 640 x 480 with what is seen around them.
 _AT_ONCE = 364_000
@@ -52,11 +54,19 @@ def upscale(picture: Picture, job: Job) -> Outcome:
     measured = blind.measure(picture.view)
     measures = {name: round(value, 4) for name, value in asdict(measured).items()}
     asked = next(iter(_asked(job)), None)
+    wanted = wish(
+        size.height,
+        size.width,
+        settings,
+        job.policy.renditions,
+        partial(find_subject, picture.pixels),
+    )
     decision = decide(
         measured,
         size,
         settings,
-        wanted=wanted_long_side(settings, job.policy.renditions),
+        wanted=wanted.long_side,
+        why_wanted=wanted.why,
         category=job.manifest.traits().category,
         asked=asked,
     )
@@ -375,7 +385,17 @@ def _asked(job: Job) -> list[int]:
 def _settings(policy: Policy) -> dict[str, Any]:
     """The stage's own, and what the renditions ask of it."""
     wanted = wanted_long_side(policy.upscale, policy.renditions)
-    return {**policy.upscale.as_dict(), "wanted_long_side": wanted}
+    settings = {**policy.upscale.as_dict(), "wanted_long_side": wanted}
+    framing = [
+        each.model_dump(mode="json", include=_FRAMES_BY)
+        for each in policy.renditions
+        if each.frames and each.min_long_side
+    ]
+    return {**settings, "framing": framing} if framing else settings
+
+
+# What decides how much of a photo a rendition shows.
+_FRAMES_BY = {"min_long_side", "aspect", "trim", "margin", "scene"}
 
 
 def _engines(policy: Policy, engines: Engines) -> dict[str, list[EngineSpec | Absent]]:
@@ -411,4 +431,4 @@ def _decides(job: Job, unneeded: Collection[str] = ()) -> list[Any]:
     return [*_asked(job), *([category] if category else [])]
 
 
-STAGE = Stage(code_version="3", run=upscale, settings=_settings, engines=_engines, asked=_decides)
+STAGE = Stage(code_version="4", run=upscale, settings=_settings, engines=_engines, asked=_decides)

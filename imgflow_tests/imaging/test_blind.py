@@ -86,6 +86,29 @@ def test_noise_is_estimated_within_a_quarter(photo: Pixels, sigma: float) -> Non
     assert measure(noisy(photo, sigma)).noise == pytest.approx(sigma, rel=0.25)
 
 
+def chain(ground: int) -> Pixels:
+    """A thin chain across a plain ground, as a camera would see it."""
+    pixels = np.full((1800, 1800, 3), ground, np.uint8)
+    for place in range(200, 1600, 24):
+        cv2.circle(pixels, (place, 1800 - place), 8, (120, 95, 30), 3)
+    return cv2.resize(pixels, (900, 900), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize("ground", [255, 200])
+@pytest.mark.parametrize("quality", [None, 90])
+def test_a_thin_thing_on_plain_ground_is_neither_noise_nor_blur(
+    ground: int, quality: int | None
+) -> None:
+    pixels = chain(ground)
+    measured = measure(pixels if quality is None else jpeg(pixels, quality))
+    assert measured.noise < 1
+    assert measured.sharpness > 0.5
+
+
+def test_noise_on_the_ground_around_a_thin_thing_is_found() -> None:
+    assert measure(noisy(chain(200), 6)).noise == pytest.approx(6, rel=0.25)
+
+
 @pytest.mark.parametrize("photo", PHOTOS)
 def test_blockiness_rises_as_jpeg_quality_falls(photo: Pixels) -> None:
     values = [measure(photo).blockiness]

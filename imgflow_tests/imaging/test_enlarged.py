@@ -141,6 +141,33 @@ def test_damage_of_good_results_does_not_pass(name: str, scale: int) -> None:
             assert value > LIMITS.artifact_rate > measure(good, source, scale)
 
 
+def drawing(height: int = 240, width: int = 320) -> Pixels:
+    """A size chart with hard lines, and a hard-edged box: drawn, not photographed."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[::24], pixels[:, ::40] = 0, 0
+    pixels[100:180, 60:130] = (20, 40, 200)
+    return pixels
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_hard_edges_along_rows_and_columns_may_stay_hard(scale: int) -> None:
+    source = drawing()
+    exact = source.repeat(scale, axis=0).repeat(scale, axis=1)
+    assert edge_fidelity(exact, source, scale) > LIMITS.edge_fidelity
+    assert artifact_rate(exact, source, scale) < LIMITS.artifact_rate
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("drawn", [cv2.LINE_AA, cv2.LINE_8])
+def test_an_oblique_edge_in_stairs_does_not_pass(drawn: int, scale: int) -> None:
+    source = np.full((240, 320, 3), 255, np.uint8)
+    corners = np.array([[40, 200], [160, 20], [300, 160]])
+    cv2.fillPoly(source, [corners], (30, 90, 30), drawn)
+    stairs = source.repeat(scale, axis=0).repeat(scale, axis=1)
+    assert edge_fidelity(stairs, source, scale) < LIMITS.edge_fidelity
+    assert edge_fidelity(interpolated(source, scale), source, scale) > LIMITS.edge_fidelity
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_more_damage_is_worse(scale: int) -> None:
     source = downscale_area(scene(), scale)
