@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -20,14 +21,16 @@ from imgflow.engines.registry import Engines
 from imgflow.imaging import blind
 from imgflow.imaging.colour import flatten, plain_background
 from imgflow.imaging.decode import decode
+from imgflow.imaging.subject import find_subject
 from imgflow.lineage.record import TextRegion, Version
 from imgflow.policy.choice import Choice, Prices, seconds_of, settle
 from imgflow.policy.manifest import Inpaint, Manifest, RemoveText, Upscale
 from imgflow.policy.policy import Policy
 from imgflow.routing import engines_used
 from imgflow.stages import raw
-from imgflow.stages.enlargement import Size, decide, wanted_long_side
+from imgflow.stages.enlargement import Size, decide
 from imgflow.stages.erase import strokes_of, text_area
+from imgflow.stages.templates import wish
 from imgflow.stages.text import find_text, is_text
 
 # Long side of the copy that is looked at: letters of 12 pixels in 1600 are 5 high, and still seen.
@@ -243,11 +246,16 @@ def _text(
 def _enlargement(view: NDArray[np.uint8], policy: Policy, manifest: Manifest) -> tuple[str, float]:
     """What would be done, in words, and megapixels of the result; 0 where it is not enlarged."""
     asked = next((step.scale for step in manifest.steps if isinstance(step, Upscale)), None)
+    size = Size(*view.shape[:2])
+    wanted = wish(
+        size.height, size.width, policy.upscale, policy.renditions, partial(find_subject, view)
+    )
     decision = decide(
         blind.measure(view),
-        Size(*view.shape[:2]),
+        size,
         policy.upscale,
-        wanted=wanted_long_side(policy.upscale, policy.renditions),
+        wanted=wanted.long_side,
+        why_wanted=wanted.why,
         category=manifest.traits().category,
         asked=asked,
     )

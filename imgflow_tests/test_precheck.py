@@ -60,6 +60,15 @@ def test_a_photo_without_text_needs_none(engines: Engines) -> None:
     assert quick.as_dict()["total_ms"] == sum(quick.milliseconds.values())
 
 
+def test_a_rendition_asks_of_what_it_shows(engines: Engines) -> None:
+    pixels = np.full((300, 400, 3), 240, np.uint8)
+    pixels[50:250, 40:140] = (20, 40, 200)
+    square = {"name": "square", "long_side": 1600, "aspect": [1, 1], "trim": True, "margin": 0.1}
+    policy = {"upscale": {"min_long_side": 100}, "renditions": [square | {"min_long_side": 400}]}
+    quick = precheck(encoded(pixels), Policy.model_validate(policy), engines, NOTHING)
+    assert "square shows 250 of 400 pixels, 400 pixels asked for" in quick.enlarged
+
+
 def test_what_a_manifest_asks_for_counts(engines: Engines) -> None:
     region = {"x": 10, "y": 10, "width": 50, "height": 40}
     manifest = Manifest.model_validate(
