@@ -13,11 +13,12 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from multiprocessing.context import SpawnContext
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from imgflow.files import printable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -202,15 +205,30 @@ def _end_with_parent() -> None:
 
 
 def _logged(work: Callable[[Item], Result], item: Item, timeout_s: float, log: Path) -> Result:
-    """In the worker: do the work; what becomes of a worker that dies meanwhile stands in `log`."""
-    with _stderr_to(log):
+    """In the worker: do the work; what becomes of a worker that dies meanwhile stands in `log`.
+
+    What it is doing when it is late stands in a file beside that, which nobody sees if the worker
+    comes back in time: then one line says that it was close.
+    """
+    late_s, stack = _LATE * timeout_s, _stack(log)
+    with stack.open("wb") as doing, _stderr_to(log):
         faulthandler.enable(_STDERR)
         # A thread of its own: it works while other code holds the interpreter.
-        faulthandler.dump_traceback_later(_LATE * timeout_s, file=_STDERR)
+        faulthandler.dump_traceback_later(late_s, file=doing)
+        started = time.monotonic()
         try:
             return work(item)
         finally:
             faulthandler.cancel_dump_traceback_later()
+            took = time.monotonic() - started
+            if took > late_s:
+                name = printable(str(item))
+                print(f"{name}: took {took:.0f} of {timeout_s:g} seconds", file=sys.stderr)
+            stack.unlink()
+
+
+def _stack(log: Path) -> Path:
+    return log.with_suffix(".stack")
 
 
 @contextmanager
@@ -251,10 +269,10 @@ def _cause(exitcode: int) -> str:
 
 
 def _text_of(log: Path) -> str:
-    """The end of a lost item's log."""
-    try:
-        data = log.read_bytes()
-    except FileNotFoundError:  # lost before it was begun
-        return ""
-    log.unlink()
+    """The end of a lost item's log, and of what its worker was doing when it was late."""
+    data = b""
+    for path in (log, _stack(log)):
+        with suppress(FileNotFoundError):  # lost before it was begun
+            data += path.read_bytes()
+            path.unlink()
     return data[-_MAX_LOG:].decode("utf-8", "backslashreplace").strip()

@@ -85,6 +85,9 @@ def work(item: int | str) -> int:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
             time.sleep(60)
+        case "late":
+            time.sleep(0.3)
+            return 0
         case "raise":
             raise ValueError("this item cannot be done")
         case "exit":

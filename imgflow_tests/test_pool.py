@@ -10,6 +10,7 @@ from typing import Any
 import pool_work
 import pytest
 
+from imgflow import pool
 from imgflow.pool import Done, Loss, cores, supervise
 
 
@@ -63,6 +64,14 @@ def test_what_a_healthy_worker_writes_to_stderr_comes_through(
     assert run([1, "complain", 2])["complain"].result == 0
     assert capfd.readouterr().err == "a warning of a C library\n"
     assert list(tmp_path.iterdir()) == [], "no log is left behind"
+
+
+def test_a_worker_that_is_late_and_comes_back_says_so_in_one_line_with_the_item(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert pool._logged(pool_work.work, "late", 0.2, tmp_path / "0") == 0
+    assert capfd.readouterr().err == "late: took 0 of 0.2 seconds\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_that_is_still_starting_when_the_pool_ends_says_nothing_of_it(
