@@ -11,6 +11,7 @@ from samples import FakeDetector, encoded, photo, stamp
 from imgflow.bench.precheck import Row, bench_precheck, checked
 from imgflow.chain import Line
 from imgflow.engines.registry import Engines
+from imgflow.errors import ImgflowError
 from imgflow.home import Home
 from imgflow.lineage.record import Version
 from imgflow.policy.manifest import Manifest
@@ -125,5 +126,5 @@ def test_the_line_is_measured_stage_by_stage(
     assert len(told) == 4
     assert (found.calibrated, len(found.errors)) == (2, 2)
     assert set(found.stages) == {str(version) for version in Version}
-    with pytest.raises(ValueError, match="at least 4"):
+    with pytest.raises(ImgflowError, match="at least 4"):
         bench_precheck([], policy, engines, lambda: None)

@@ -12,6 +12,7 @@ import numpy as np
 
 from imgflow.chain import Line, rescue
 from imgflow.engines.registry import Engines
+from imgflow.errors import ImgflowError
 from imgflow.home import CATALOG
 from imgflow.lineage.record import Version
 from imgflow.policy.policy import Policy, Traits
@@ -61,10 +62,14 @@ def bench_precheck(
     """Take photos through the line, calibrate on every other one, and check on the rest.
 
     Time is of the processor, of this process: other work on the machine does not count. Raises
-    ValueError for fewer than four photos.
+    ImgflowError (code too_few_photos) for fewer than four photos.
     """
     if len(photos) < 4:
-        raise ValueError("it takes at least 4 photos: half of them calibrate, half check")
+        raise ImgflowError(
+            "too_few_photos",
+            f"it takes at least 4 photos, and there are {len(photos)}",
+            hint="Half of them calibrate, half check; 40 are better",
+        )
     rows = []
     for number, photo in enumerate(photos):
         row = _measured(photo, policy, engines)
