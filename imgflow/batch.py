@@ -92,12 +92,10 @@ def run_batch(keys: Sequence[ImageKey], order: Order) -> Iterator[Passage]:
 def _lost(done: Done[ImageKey, Passage], line: Line, order: Order) -> Passage:
     """The passage of an image whose worker did not come back."""
     loss = done.loss or Loss("worker_died", "its worker returned nothing")
-    longer = " or needs longer (run.image_timeout_s in the policy)"
-    hint = (
-        "Run it again; if it happens again, the photo or an engine has a fault"
-        f"{longer if loss.code == 'timed_out' else ''}: "
-        "`imgflow rescue` on the photo alone shows more"
-    )
+    late = loss.code == "timed_out"
+    busy = "The machine may be busy: run it again, or raise run.image_timeout_s in the policy"
+    again = "the photo or an engine has a fault: `imgflow rescue` on the photo alone shows more"
+    hint = f"{busy if late else 'Run it again'}; if it happens again, {again}"
     if loss.code == "load_timed_out":
         hint = f"{LOAD_HINT}; then run it again"
     reason = Reason(code=loss.code, message=loss.message, hint=hint, traceback=loss.log)

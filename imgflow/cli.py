@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +26,7 @@ from imgflow.console import photos as _photos
 from imgflow.console import print_json as _print_json
 from imgflow.console import progress_bar as _progress
 from imgflow.console import say as _say
-from imgflow.errors import BadKey, BadMask, BadPhoto, ImgflowError
+from imgflow.errors import BadKey, BadMask, BadPhoto, EngineUnavailable, ImgflowError
 from imgflow.files import printable, replacing
 from imgflow.home import CATALOG, Home
 from imgflow.lineage_commands import add_to as _add_lineage_commands
@@ -114,12 +114,12 @@ def demo() -> None:
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Dagster UI.")] = 3000,
     host: Annotated[str, typer.Option(help="Address that the UI listens on.")] = "127.0.0.1",
 ) -> None:
     """Start the Dagster UI and daemon on this installation."""
     from imgflow.defs.launch import dagster_home
-    from imgflow.serve import become
+    from imgflow.serve import become, require_free
 
     home = Home.installation()
     workspace = Path("workspace.yaml")
@@ -129,6 +129,7 @@ def dev(
             "there is no workspace.yaml here",
             hint="Run this in the project's folder",
         )
+    require_free(host, port)
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(dagster_home(home)),
@@ -148,7 +149,10 @@ def dev(
 def serve(
     service: Annotated[Service, typer.Argument(help="Which of a deployment's three services.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104
-    port: Annotated[int, typer.Option(help="Default: 4000 for code, 3000 for webserver.")] = 0,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Where it is not given: code 4000, webserver 3000."),
+    ] = None,
     workspace: Annotated[
         Path, typer.Option(help="The file that says where the code server is.")
     ] = Path("workspace.yaml"),
@@ -182,7 +186,8 @@ def ingest(
     if not as_json:
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         taken = len(results) - counts["failed"]
-        _say(f"{summary}; {new} new in Dagster." + (" Next: imgflow run" if taken else ""))
+        following = " Next: imgflow run" if taken else ""
+        _say(f"{summary}; {new} new in Dagster. Uploads: {home.uploads_place}.{following}")
     if counts["failed"] or counts["incomplete"]:
         raise typer.Exit(1)
 
@@ -387,19 +392,22 @@ def status(catalog: Catalog = "", as_json: Json = False) -> None:
         if not as_json:
             if len(homes) > 1:
                 _say(f"{home.spec.label}:", mark=f"[bold]{home.name}[/bold] ")
-            _tell_status(found, damaged)
+            _tell_status(found, damaged, home)
     if as_json:
         _print_json({"catalogs": told} if len(homes) > 1 else told[homes[0].name])
 
 
-def _tell_status(found: Overview, damaged: Sequence[Damaged]) -> None:
+def _tell_status(found: Overview, damaged: Sequence[Damaged], home: Home) -> None:
     for each in damaged:
         _complain("damaged", str(each))
     table = Table("version", "verdict", "photos")
     for (version, verdict), count in found.counts.items():
         table.add_row(version, verdict, str(count))
     if not found.counts:
-        _say("No photo has been through the line yet. Next: imgflow ingest PATHS, imgflow run")
+        _say(
+            f"No photo has been through the line of {home.root} yet (IMGFLOW_HOME names another "
+            "folder). Next: imgflow ingest PATHS, imgflow run"
+        )
         return
     out.print(table)
     for photo in found.waiting:
@@ -439,14 +447,23 @@ def policy_check(
         path = home.policy_file
     policy = load_policy(path)
     where = printable(path) if path else "the defaults"
-    _require_engines(home, policy, where)
-    for route in policy.routes:
-        _require_engines(home, with_route(policy, route), f"{where}, route '{route.name}'")
+    places = [(where, policy)]
+    places += [
+        (f"{where}, route '{route.name}'", with_route(policy, route)) for route in policy.routes
+    ]
+    missing: dict[str, str] = {}  # by what is wrong: a route has what the policy has, too
+    for place, used in places:
+        for each in _absent(home, used, place):
+            missing.setdefault(each.what, str(each))
+    for text in missing.values():
+        _complain("error", text)
+    if missing:
+        raise typer.Exit(1)
     _say(f"{where} (sha256 {policy.digest()[:12]})", mark="[green]valid[/green] ")
 
 
-def _require_engines(home: Home, policy: Policy, where: str) -> None:
-    """Raises EngineUnavailable where the policy names an engine that there is not."""
+def _absent(home: Home, policy: Policy, where: str) -> Iterator[EngineUnavailable]:
+    """What is wrong with the engines that the policy names and there are not."""
     from imgflow.chain import STAGES
     from imgflow.equipment import equip
     from imgflow.stages.stage import Absent
@@ -456,7 +473,7 @@ def _require_engines(home: Home, policy: Policy, where: str) -> None:
         for each in stage.engines_for(policy, engines):
             if isinstance(each, Absent):
                 each.error.photo = where
-                raise each.error
+                yield each.error
 
 
 @app.command()

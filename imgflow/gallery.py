@@ -166,7 +166,9 @@ def gallery_row(
     )
 
 
-def render_gallery(rows: Sequence[GalleryRow], *, title: str = "imgflow gallery") -> str:
+def render_gallery(
+    rows: Sequence[GalleryRow], *, title: str = "imgflow gallery", seconds: float | None = None
+) -> str:
     """One HTML page without anything from elsewhere.
 
     All text is escaped, and the page's own policy lets no other script run than the page's.
@@ -181,7 +183,7 @@ def render_gallery(rows: Sequence[GalleryRow], *, title: str = "imgflow gallery"
         rows=rows,
         counts=[(badge, tone, count) for (badge, tone), count in counts.most_common()],
         changed=sum(bool(row.steps) for row in rows),
-        seconds=sum(row.seconds for row in rows),
+        seconds=sum(row.seconds for row in rows) if seconds is None else seconds,
         style=_template("gallery.css"),
         script=script,
         script_hash=f"'sha256-{digest}'",

@@ -19,6 +19,7 @@ from imgflow.policy.manifest import Inpaint, find_manifest, mask_path, parse_man
 from imgflow.store.keys import MASK_ENDING, PHOTO_SUFFIXES, ImageKey, Uploads
 
 _MAX_NAME_BYTES = 255
+_ENDINGS = ", ".join(sorted(PHOTO_SUFFIXES))
 _Status = Literal["new", "changed", "unchanged", "incomplete", "failed"]
 
 
@@ -88,7 +89,7 @@ def _photos(path: Path, home: Home) -> tuple[list[tuple[Path, Path]], list[Imgfl
         raise BadPhoto(
             "no_photo",
             "there is no photo in this folder",
-            hint=f"Photos are files named {', '.join(sorted(PHOTO_SUFFIXES))}",
+            hint=f"Photos are files named {_ENDINGS}",
         )
     return found, problems
 
@@ -103,17 +104,21 @@ def _require_usual_name(path: Path, *, is_folder: bool) -> None:
     """The line finds nothing in the upload folder whose name says that it is something else."""
     name = path.name.lower()
     is_photo = path.suffix.lower() in PHOTO_SUFFIXES and not name.endswith(MASK_ENDING)
+    hint = "Rename it, or name the photos one by one" if is_folder else "Rename it"
     if name.startswith("."):
         what = "its name begins with a dot: such files and folders are passed over"
     elif is_folder and is_photo:
         what = "this is a folder with the name of a photo"
     elif is_folder and name == "masks":
         what = "a folder of this name is for masks"
+    elif not is_folder and name.endswith(MASK_ENDING):
+        what = "its name is that of a mask"
+        hint = "Name the photo: a mask that its manifest names comes along"
     elif not is_folder and not is_photo:
-        what = "its name is not that of a photo"
+        what, hint = "its name is not that of a photo", f"Photos are files named {_ENDINGS}"
     else:
         return
-    raise BadPhoto("name_not_taken", what, hint="Rename it, or name the photos one by one")
+    raise BadPhoto("name_not_taken", what, hint=hint)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from imgflow.home import Home
 
 if TYPE_CHECKING:
     from imgflow.chain import Line
+    from imgflow.imaging.xmp import Provenance
     from imgflow.lineage.audit import ImageAudit
     from imgflow.lineage.query import Query
     from imgflow.lineage.record import Version
@@ -96,7 +97,7 @@ def audit(
             }
         )
     elif not keys and not counts["images"] and not problems:
-        say("no photo matches" if asked else "there is no record yet")
+        say(_no_match(question, homes) if asked else "there is no record yet")
     else:
         if not keys:
             for key, versions in matched.items():
@@ -148,7 +149,7 @@ def recall(
             return
         for key in found:
             say(key)
-        say(f"{photos(len(found))} would be made again" if found else "no photo matches")
+        say(f"{photos(len(found))} would be made again" if found else _no_match(question, homes))
         return
     run_photos([each for each in wanted if each[1]], force=not stale, as_json=as_json)
 
@@ -273,7 +274,8 @@ def whoami(
             for text in story(records):
                 say(f"  {text}")
         elif found.states is not None:
-            say(f"  It states: {asdict(found.states)}")
+            for text in _stated(found.states):
+                say(f"  {text}")
         if signed is not None:
             told = ", ".join(filter(None, (f"signed by {signed.signer}", *signed.problems)))
             say(f"content credentials: {signed.state}, {told}")
@@ -287,6 +289,18 @@ _MATCHES = {
     "stated": "{key}: as its XMP says; the bytes are not those that were published",
     "none": "{file}: no record of this file",
 }
+
+
+def _stated(states: Provenance) -> Iterator[str]:
+    """What a file without a record here says of itself, in lines; nobody vouches for it."""
+    yield "It says of itself:"
+    for name, value in asdict(states).items():
+        if value and name != "steps":
+            yield f"  {name.replace('_', ' ')}: {printable(str(value))}"
+    for step in states.steps:
+        told = [step.model, step.weights and f"weights {step.weights[:12]}"]
+        told += [f"seed {step.seed}" if step.seed is not None else "", step.prompt]
+        yield f"  {printable(step.name)}: {printable(', '.join(filter(None, told)))}"
 
 
 def _versions(name: str) -> tuple[Version, ...]:
@@ -478,6 +492,18 @@ def _matching(
             key = ImageKey(image.key)
             if line is None or _is_stale(key, line):
                 yield key
+
+
+def _no_match(question: Query, homes: Sequence[Home]) -> str:
+    """That nothing matches, and whether that is because of a model that nobody knows."""
+    from imgflow.lineage.query import Query
+
+    model = question.model
+    if model and not any(
+        True for home in homes for _ in _matching(home, None, Query(model=model), stale=False)
+    ):
+        return f"no photo matches: no record names an engine or model '{model}'"
+    return "no photo matches"
 
 
 def _is_stale(key: ImageKey, line: Line) -> bool:

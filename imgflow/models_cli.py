@@ -42,7 +42,7 @@ def _shelf() -> Shelf:
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """All models that are known, whether they are here, and under which licence."""
+    """All models that are known, whether they are here, under which licence and from where."""
     shelf = _shelf()
     pins = shelf.pins()
     rows = []
@@ -68,7 +68,7 @@ def list_models(as_json: Json = False) -> None:
     table = Table(show_edge=False)
     # A name that is cut in two cannot be copied.
     table.add_column("name", no_wrap=True)
-    table.add_column("model")
+    table.add_column("model", overflow="fold")
     for row in rows:
         size = row["bytes"]
         facts = (
@@ -77,8 +77,9 @@ def list_models(as_json: Json = False) -> None:
             *([f"{size / _MEBI:.1f} MB"] if isinstance(size, int) and size else []),
             str(row["licence"]),
         )
-        title = escape(str(row["title"]))
-        table.add_row(str(row["name"]), f"{title}\n[dim]{escape(', '.join(facts))}[/dim]")
+        told = [", ".join(facts), *([str(row["source"])] if row["source"] else [])]
+        lines = "\n".join(f"[dim]{escape(each)}[/dim]" for each in told)
+        table.add_row(str(row["name"]), f"{escape(str(row['title']))}\n{lines}")
     out.print(table)
     out.print(f"The shelf: {shelf.root}", soft_wrap=True, highlight=False, markup=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,25 @@ def command(service: Service, host: str, port: int, workspace: Path) -> list[str
     if service == "daemon":
         return [*python, "dagster._daemon", "run", *names]
     return [*python, "dagster_webserver", "--host", host, "--port", str(port), *names]
+
+
+def require_free(host: str, port: int) -> None:
+    """Raises ImgflowError (code port_taken, host_unknown) where nothing can listen there."""
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            pass
+    except socket.gaierror as error:
+        raise ImgflowError("host_unknown", f"no address is called {host}: {error}") from error
+    except OSError as error:
+        raise ImgflowError(
+            "port_taken",
+            f"the UI cannot listen on {host}:{port}: {error.strerror}",
+            hint="If `imgflow dev` runs there already, use that one; else name another: --port",
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def serve(service: Service, host: str, port: int, workspace: Path) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,9 @@ def test_ingest_counts_and_names_failures() -> None:
     Path("shop/ü a.png").write_bytes(encoded(photo("coffee", 60)))
     result = imgflow("ingest", "shop", "gone.png")
     assert result.exit_code == 1
-    assert result.stdout == "1 new, 1 failed; 1 new in Dagster. Next: imgflow run\n"
+    uploads = Path("data/uploads").absolute()
+    told_of = f"1 new, 1 failed; 1 new in Dagster. Uploads: {uploads}. Next: imgflow run\n"
+    assert result.stdout == told_of
     assert result.stderr == "failed gone.png: there is no such file or folder. Check the path\n"
     result = imgflow("ingest", "shop", "--json")
     assert result.exit_code == 0
@@ -173,7 +176,7 @@ def test_a_missing_upload_folder_is_an_error() -> None:
 def test_status_before_the_first_run() -> None:
     result = imgflow("status")
     assert result.exit_code == 0
-    assert result.stdout.startswith("No photo has been through the line yet.")
+    assert "data yet (IMGFLOW_HOME names another folder). Next: imgflow ingest" in result.stdout
     assert told(imgflow("status", "--json")) == {"counts": [], "waiting": [], "damaged": []}
 
 
@@ -242,6 +245,17 @@ def test_what_is_wrong_with_a_policy_is_named(text: str | None, what: str) -> No
     assert result.stdout == ""
 
 
+def test_all_engines_that_there_are_not_are_named_at_once_and_each_once() -> None:
+    ads = "{name: ads, when: {category: [ad]}, set: {upscale: {engine: charm}}}"
+    Path("p.yaml").write_text(f"inpaint: {{fill: magic}}\nroutes: [{ads}]\n")
+    result = imgflow("policy", "check", "p.yaml")
+    assert result.exit_code == 1
+    assert [name for name in ("magic", "charm") if result.stderr.count(f"'{name}'") == 1] == [
+        "magic", "charm",
+    ]  # fmt: skip
+    assert len(result.stderr.splitlines()) == 2
+
+
 def test_a_broken_policy_stops_every_command_that_needs_it() -> None:
     Path("data/policy.yaml").write_text("rawr: {}\n")
     path = str(drop("a.png"))
@@ -300,3 +314,14 @@ def test_dev_needs_the_projects_folder() -> None:
     result = imgflow("dev")
     assert result.exit_code == 1
     assert "there is no workspace.yaml here. Run this in the project's folder" in result.stderr
+
+
+def test_dev_says_at_once_that_its_port_is_taken() -> None:
+    Path("workspace.yaml").touch()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = imgflow("dev", "--port", str(port))
+    assert result.exit_code == 1
+    assert f"the UI cannot listen on 127.0.0.1:{port}: Address already in use" in result.stderr
+    assert result.stdout == ""
+    assert imgflow("dev", "--port", "70000").exit_code == 2

@@ -145,8 +145,8 @@ def test_what_cannot_be_taken_is_named_and_does_not_stop_the_rest(
     ("name", "what"),
     [
         ("missing.png", "there is no such file"),
-        ("notes.txt", "not that of a photo"),
-        ("hole.mask.png", "not that of a photo"),
+        ("notes.txt", "not that of a photo. Photos are files named .avif"),
+        ("hole.mask.png", "that of a mask"),
         (".hidden.png", "begins with a dot"),
         ("empty", "no photo in this folder"),
         ("folder.png", "folder with the name of a photo"),

@@ -12,7 +12,9 @@ from typer.testing import CliRunner, Result
 
 from imgflow.cli import app
 from imgflow.home import CATALOG, Home
+from imgflow.imaging.xmp import Provenance, ProvenanceStep
 from imgflow.lineage.record import Version
+from imgflow.lineage_commands import _stated
 from imgflow.store.keys import ImageKey
 
 QUICK = """
@@ -94,6 +96,16 @@ def test_senseless_questions_are_refused(home: Home, options: list[str]) -> None
     assert "error" in result.stderr
 
 
+def test_what_a_file_from_elsewhere_states_is_told_in_lines() -> None:
+    step = ProvenanceStep("enlarge", model="sr-x2", weights="ab" * 32, seed=3)
+    assert list(_stated(Provenance("composite", original_sha256="cd" * 32, steps=(step,)))) == [
+        "It says of itself:",
+        "  source type: composite",
+        f"  original sha256: {'cd' * 32}",
+        "  enlarge: sr-x2, weights abababababab, seed 3",
+    ]
+
+
 def test_a_changed_file_is_named_and_the_exit_code_is_1(home: Home) -> None:
     path = home.root / "store/published" / CATALOG / "a.png/web.jpg"
     good = path.read_bytes()
@@ -132,6 +144,9 @@ def test_recall_finds_what_a_policy_would_make_otherwise(home: Home) -> None:
     assert imgflow("recall").exit_code == 1  # of everything
     assert told(imgflow("recall", "--stale", "--dry-run", "--json")) == {"recalled": []}
     assert imgflow("recall", "--stale").stdout == "no photo matches\n"
+    unknown = "no photo matches: no record names an engine or model 'nope'\n"
+    assert imgflow("recall", "--model", "nope").stdout == unknown
+    assert imgflow("audit", "--model", "nope").stdout == unknown
     home.policy_file.write_text(QUICK + "inpaint: {fill: navier-stokes}\n")
     # Only one of the two had anything filled by the model that the policy does not use any more.
     assert imgflow("recall", "--model", "telea", "--stale", "--dry-run").stdout == (

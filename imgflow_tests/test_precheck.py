@@ -15,6 +15,7 @@ from imgflow.bench.precheck import Row, bench_precheck, checked
 from imgflow.calibration import Calibration, prices_of, save_calibration
 from imgflow.chain import Line, rescue
 from imgflow.engines.registry import Engines
+from imgflow.errors import ImgflowError
 from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Version
 from imgflow.policy.choice import Prices
@@ -223,5 +224,5 @@ def test_the_line_is_measured_stage_by_stage(
     assert len(told) == 4
     assert (found.calibrated, len(found.errors)) == (2, 2)
     assert set(found.stages) == {str(version) for version in Version}
-    with pytest.raises(ValueError, match="at least 4"):
+    with pytest.raises(ImgflowError, match="at least 4"):
         bench_precheck([], policy, engines, lambda: None)

@@ -13,6 +13,7 @@ import numpy as np
 from imgflow.calibration import Calibration
 from imgflow.chain import Line, rescue
 from imgflow.engines.registry import Engines
+from imgflow.errors import ImgflowError
 from imgflow.home import CATALOG
 from imgflow.lineage.record import Version
 from imgflow.policy.policy import Policy
@@ -62,10 +63,14 @@ def bench_precheck(
     """Take photos through the line, calibrate on every other one, and check on the rest.
 
     Time is of the processor, of this process: other work on the machine does not count. Raises
-    ValueError for fewer than four photos.
+    ImgflowError (code too_few_photos) for fewer than four photos.
     """
     if len(photos) < 4:
-        raise ValueError("it takes at least 4 photos: half of them calibrate, half check")
+        raise ImgflowError(
+            "too_few_photos",
+            f"it takes at least 4 photos, and there are {len(photos)}",
+            hint="Half of them calibrate, half check; 40 are better",
+        )
     # One engine for all photos: which one is kept with what it took.
     policy = _plain(policy)
     rows = []

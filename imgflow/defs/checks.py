@@ -58,19 +58,37 @@ class CheckResult:
     threshold: float | None = None
 
 
-def check_result(record: Record, name: str) -> CheckResult:
-    """The result of a version's check, from its record."""
+def check_result(record: Record, name: str) -> CheckResult | None:
+    """The result of a version's check, from its record.
+
+    None: the photo stopped before this was measured, and another check says why. Dagster's UI
+    shows a check as failed as soon as it failed for one photo: one reason is one failed check.
+    """
+    stopped = record.verdict.stops
+    if stopped and not _failed(record) and name == CHECKS[record.version][0]:
+        reason = record.reason.message if record.reason else str(record.verdict)
+        return CheckResult(False, False, reason)
+    results = _results(record, name)
+    if results:
+        return _worst(results)
+    if stopped:
+        return None
+    if record.verdict is Verdict.PASSED_THROUGH:
+        return CheckResult(True, False, "nothing was repaired, so nothing is measured")
+    return CheckResult(False, True, "not evaluated")
+
+
+def _failed(record: Record) -> bool:
+    """Whether a check of the record's version failed by what was measured."""
+    names = CHECKS[record.version]
+    return any(each.passed is False for name in names for each in _results(record, name))
+
+
+def _results(record: Record, name: str) -> list[GateResult]:
     results = [gate for gate in record.gates if gate.name == name]
     if name == "psnr":  # where there was no ground to measure it on, that is what failed
         results += [gate for gate in record.gates if gate.name == "probed" and not gate.passed]
-    if results:
-        return _worst(results)
-    if record.verdict.stops:
-        reason = record.reason.message if record.reason else str(record.verdict)
-        return CheckResult(False, False, reason)
-    if record.verdict is Verdict.PASSED_THROUGH:
-        return CheckResult(True, False, "the same pixels as the version before")
-    return CheckResult(False, True, "not evaluated")
+    return results
 
 
 def _worst(results: list[GateResult]) -> CheckResult:

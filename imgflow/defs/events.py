@@ -11,7 +11,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-from imgflow.defs.checks import CHECKS, check_result
+from imgflow.defs.checks import CHECKS, CheckResult, check_result
 from imgflow.defs.eventlog import RECORD_TAG
 from imgflow.defs.naming import PLAIN, Part
 from imgflow.lineage.events import RECORD_DIGITS
@@ -47,8 +47,9 @@ def report(
         stored = latest(context.instance, record.version, record.key, part)
     checks, asset = context.selected_asset_check_keys, dg.AssetKey(part.path(record.version))
     for name in CHECKS[record.version]:
-        if dg.AssetCheckKey(asset, name) in checks:
-            context.log_event(_evaluation(record, name, asset, stored))
+        result = check_result(record, name)
+        if result is not None and dg.AssetCheckKey(asset, name) in checks:
+            context.log_event(_evaluation(record, name, result, asset, stored))
     return stored
 
 
@@ -110,9 +111,8 @@ def latest(
 
 
 def _evaluation(
-    record: Record, name: str, asset: dg.AssetKey, stored: Stored | None
+    record: Record, name: str, result: CheckResult, asset: dg.AssetKey, stored: Stored | None
 ) -> dg.AssetCheckEvaluation:
-    result = check_result(record, name)
     metadata: dict[str, float] = {}
     if result.value is not None:
         metadata["value"] = result.value

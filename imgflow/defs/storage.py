@@ -5,6 +5,10 @@ again, and closes. A photo makes about 25 events, so on one machine that was the
 orchestration costs (`imgflow bench overhead` measures it). Files and schema are Dagster's own:
 dagster.yaml may go back to Dagster's class at any time. The one place that overrides private
 methods of that class.
+
+Nor does it keep which checks a run means to make, only what they found: a photo that stops early
+never comes to the later ones, and Dagster's UI would show these as skipped for the whole catalog,
+or, where the run failed, as failed.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dagster import StringSource
+from dagster import DagsterEventType, EventLogEntry, StringSource
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -82,6 +86,10 @@ class WarmSqliteEventLogStorage(SqliteEventLogStorage):
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
+
+    def store_asset_check_event(self, event: EventLogEntry, event_id: int | None) -> None:
+        if event.dagster_event_type is not DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+            super().store_asset_check_event(event, event_id)
 
     def dispose(self) -> None:
         super().dispose()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
@@ -20,6 +22,8 @@ from imgflow.home import CATALOG, Home
 from imgflow.lineage.record import Record, Verdict, Version
 from imgflow.store.store import Store
 
+# Columns of a terminal from which the table is legible.
+_WIDE = 100
 _COLOURS = {
     Verdict.PUBLISHED: "green",
     Verdict.ACCEPTED_WITH_ARTIFACTS: "yellow",
@@ -37,8 +41,12 @@ def run_demo(home: Home, out: Console) -> bool:
     photos = build_catalog(home.uploads.root, folder / "truth")
     out.print(f"{len(photos)} damaged photos dropped into {home.uploads.root / 'demo'}")
 
+    worked = 0.0  # in this very run: what an earlier one made is taken over, and takes no time
+
     class Bar(Progress):
         def passed(self, passage: Passage) -> None:
+            nonlocal worked
+            worked += sum(step.record.seconds for step in passage.steps if not step.reused)
             bar.advance(task)
 
     with ProgressBar(console=out, transient=True) as bar:
@@ -49,7 +57,7 @@ def run_demo(home: Home, out: Console) -> bool:
     store = home.store
     records = {photo.key: _records(photo, store) for photo in photos}
     outcomes = [compare(photo, store, records[photo.key]) for photo in photos]
-    out.print(_table(outcomes))
+    print_outcomes(outcomes, out)
     gallery = folder / "gallery.html"
     rows = [
         gallery_row(
@@ -61,7 +69,7 @@ def run_demo(home: Home, out: Console) -> bool:
         )
         for photo, outcome in zip(photos, outcomes, strict=True)
     ]
-    gallery.write_text(render_gallery(rows, title="imgflow demo"), encoding="utf-8")
+    gallery.write_text(render_gallery(rows, title="imgflow demo", seconds=worked), encoding="utf-8")
     for error in errors:
         out.print(f"[red]error[/red] {escape(error)}", soft_wrap=True)
     out.print(f"Gallery, before and after: file://{gallery.absolute()}", soft_wrap=True)
@@ -80,14 +88,38 @@ def _published(home: Home) -> str:
     return os.path.relpath(folder)
 
 
+def print_outcomes(outcomes: list[Outcome], out: Console) -> None:
+    """As a table, or where the terminal is narrow as a list: no key is cut in two."""
+    if out.width < _WIDE:
+        _print_list(outcomes, out)
+    else:
+        out.print(_table(outcomes))
+
+
+def _print_list(outcomes: list[Outcome], out: Console) -> None:
+    for each in outcomes:
+        colour = _COLOURS.get(each.verdict, "white")
+        reason = f": {escape(each.reason)}" if each.reason else ""
+        figures = [f"{name} {value}" for name, value in each.figures() if "damage" not in name]
+        out.print(f"[bold]{escape(each.title)}[/bold]")
+        out.print(f"  {escape(each.key)}", soft_wrap=True, highlight=False)
+        for line in (
+            f"{escape(each.found)} [dim]->[/dim] {escape(each.done)}",
+            ", ".join([*figures, f"{each.seconds:.1f} s"]),
+            f"[{colour}]{each.verdict}[/]{reason}",
+        ):
+            out.print(Padding(line, (0, 0, 0, 2)), highlight=False)
+
+
 def _table(outcomes: list[Outcome]) -> Table:
     table = Table(title="What the line did", show_lines=True)
-    table.add_column("photo", overflow="fold", ratio=3)
+    longest = max((cell_len(each.key) for each in outcomes), default=0)
+    table.add_column("photo", overflow="fold", width=longest)
     table.add_column("found, and done", overflow="fold", ratio=4)
     table.add_column("PSNR\nbefore\nafter", justify="right", no_wrap=True)
     table.add_column("SSIM\nbefore\nafter", justify="right", no_wrap=True)
     table.add_column("s", justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold", ratio=2, min_width=11)
+    table.add_column("verdict", overflow="fold", ratio=3)
     for each in outcomes:
         verdict = f"[{_COLOURS.get(each.verdict, 'white')}]{each.verdict}[/]"
         if each.reason:

@@ -270,7 +270,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> BadPhoto:
         return BadPhoto(
             "not_found",
             "there is no such file",
-            hint="Check the path; the file may have been moved while it waited.",
+            hint="Check the path.",
             photo=str(path),
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):

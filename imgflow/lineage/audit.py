@@ -8,6 +8,7 @@ the event log, both ways. Nothing is changed, and memory does not grow with the 
 from __future__ import annotations
 
 import os
+import shlex
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -383,7 +384,11 @@ class _Verification:
                 continue
             last = latest.get(version)
             if last is None:
-                self._problem("event_missing", "Dagster was never told of this version", version)
+                told = (
+                    "Dagster was never told of this version, perhaps as its run was stopped; "
+                    f"imgflow run --keys {shlex.quote(self._found.key)} tells it"
+                )
+                self._problem("event_missing", told, version)
                 continue
             known = (version, last.record) not in unknown
             if known and _differs(last, record, current[version]):

@@ -114,22 +114,34 @@ def test_check_results_say_what_the_record_says() -> None:
     blind = GateResult(name="psnr", metric="psnr", threshold=16.0, note="no clean ground")
 
     good = check_result(make_record(gates=[passed]), "psnr")
+    assert good is not None
     assert good.passed
     assert good.value == 30.0
 
     worst = check_result(make_record(gates=[passed, failed]), "psnr")
+    assert worst is not None
     assert not worst.passed
     assert worst.value == 9.0
 
     unknown = check_result(make_record(gates=[blind]), "psnr")
+    assert unknown is not None
     assert not unknown.passed
     assert unknown.warning
     assert "not evaluated" in unknown.description
 
     untouched = check_result(make_record(verdict=Verdict.PASSED_THROUGH), "psnr")
+    assert untouched is not None
     assert untouched.passed
 
     reason = Reason(code="mask_stale", message="the mask is for another image")
-    stopped = check_result(make_record(verdict=Verdict.QUARANTINED, reason=reason), "psnr")
+    waiting = make_record(
+        version=Version.DETEXTED, verdict=Verdict.QUARANTINED, reason=reason, gates=[]
+    )
+    stopped = check_result(waiting, "no_residual_text")
+    assert stopped is not None
     assert not stopped.passed
     assert stopped.description == reason.message
+    assert check_result(waiting, "psnr") is None  # one reason is one failed check
+
+    refused = waiting.model_copy(update={"gates": [failed]})
+    assert [name for name in CHECKS[Version.DETEXTED] if check_result(refused, name)] == ["psnr"]

@@ -84,6 +84,14 @@ def test_one_bad_image_among_many_stops_alone(home: Home, dagster: dg.DagsterIns
     assert record.verdict is Verdict.QUARANTINED
     assert home.store.read_original(record.original_sha256) == b"<html>404</html>"
 
+    # What the UI shows of the later checks: all passed, none skipped for the bad one.
+    for version, name in (("detexted", "psnr"), ("published", "deliverable")):
+        states = dagster.event_log_storage.get_asset_check_partition_info(
+            [dg.AssetCheckKey(dg.AssetKey(version), name)]
+        )
+        assert {each.partition_key for each in states} == good
+        assert {each.latest_execution_status.value for each in states} == {"SUCCEEDED"}
+
 
 def test_checks_point_at_the_materialization_that_they_judge(
     home: Home, dagster: dg.DagsterInstance
