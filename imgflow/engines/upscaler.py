@@ -77,10 +77,10 @@ class NeuralUpscaler:
         planes = torch.from_numpy(even).permute(2, 0, 1)[None]
         scale = self.spec.scale
         size = (even.shape[1] * scale, even.shape[0] * scale)
-        # The same as PyTorch's, in a third of the time.
-        large = np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_CUBIC), np.float32)
         with torch.inference_mode():
             detail = self._network.detail(planes, scale)[0].permute(1, 2, 0).float()
+            # The same as PyTorch's, in a third of the time; after the network, for memory's sake.
+            large = np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_CUBIC), np.float32)
             weight = _structure(even)
             if weight.min() < 1:
                 enlarged = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)
