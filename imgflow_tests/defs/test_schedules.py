@@ -79,13 +79,13 @@ def test_new_then_nothing_then_stale_then_retired(home: Home, dagster: dg.Dagste
     assert tick(home, dagster) == []  # done for the day
     assert tick(home, dagster, NIGHT + timedelta(days=1)) == []  # compared, and all is well
 
-    home.policy_file.write_text(POLICY + "inpaint: {context: 65}\n")
+    home.policy_file.write_text(POLICY + "renditions: [{name: web, long_side: 40}]\n")
     requests = tick(home, dagster, NIGHT + timedelta(days=2))
     assert why(requests) == ["stale", "stale"]
     execute(home, dagster, requests)
 
     home.policy_file.write_text(
-        POLICY + "inpaint: {context: 65}\nrefresh: {retire_missing: true}\n"
+        POLICY + "renditions: [{name: web, long_side: 40}]\nrefresh: {retire_missing: true}\n"
     )
     (home.uploads.root / "0.png").unlink()
     assert tick(home, dagster, NIGHT + timedelta(days=3)) == []

@@ -47,11 +47,11 @@ POLICY: dict[str, Any] = {
 
 
 class Doubting(FakeEraser):
-    """Sees what may be print everywhere, so that OCR is asked once for each photo."""
+    """Sees print everywhere, so that OCR is asked once for each photo."""
 
     def survey(self, pixels: Pixels) -> TextMap:
         nothing = np.zeros(pixels.shape[:2], np.uint8)
-        return TextMap(nothing, np.full_like(nothing, 140))
+        return TextMap(nothing, np.full_like(nothing, 200))
 
 
 class Shop:
