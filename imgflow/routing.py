@@ -14,8 +14,9 @@ from imgflow.home import Home
 from imgflow.imaging.decode import decode
 from imgflow.policy.choice import Choice, settle
 from imgflow.policy.manifest import Manifest
-from imgflow.policy.policy import Policy
+from imgflow.policy.policy import Policy, UpscaleSettings
 from imgflow.stages import raw
+from imgflow.stages.enlargement import mode_of
 from imgflow.store.keys import ImageKey
 
 
@@ -67,6 +68,8 @@ class Explained:
             )
         for each in self.choices:
             yield choice_line(each)
+        if self.policy.upscale.mode == "creative":
+            yield _mode_line(self.policy.upscale, self.traits["category"][0])
         for what, name, problem in self.engines:
             yield engine_line(what, name, problem)
 
@@ -110,6 +113,13 @@ def choice_line(choice: Choice) -> str:
     """A choice, for a person to read."""
     taken = "is taken" if choice.taken else "is not taken"
     return f"{choice.part}: '{choice.engine}' {taken}: {choice.why}"
+
+
+def _mode_line(settings: UpscaleSettings, category: str) -> str:
+    if mode_of(settings, category) == "conservative":
+        why = f"{category} is always conservative"
+        return f"upscale, mode: conservative, '{settings.engine}' enlarges: {why}"
+    return f"upscale, mode: creative, '{settings.creative_engine}' enlarges: the policy says so"
 
 
 def _engines(policy: Policy, engines: Engines) -> Iterator[tuple[str, str, str]]:

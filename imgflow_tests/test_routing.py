@@ -432,5 +432,23 @@ def test_every_line_of_the_choice_is_told(home: Home, engines: Engines) -> None:
     assert "inpaint, fill: 'lama', but" in text
     assert "'telea' is used instead" in text
     assert "upscale, engine: 'sr' is ready" in text
+    assert "mode" not in text
     assert "upscale, denoiser: 'nlmeans' is ready" in text
     assert json.loads(json.dumps(found.as_dict()))["routes"][0]["applies"] is True
+
+
+@pytest.mark.parametrize(
+    ("category", "told"),
+    [
+        ("shoes", "mode: creative, 'lanczos' enlarges"),
+        ("knit", "mode: conservative, 'sr' enlarges: knit is always conservative"),
+    ],
+)
+def test_a_creative_mode_is_told_with_who_it_is_not_for(
+    home: Home, engines: Engines, category: str, told: str
+) -> None:
+    policy = Policy.model_validate({"upscale": {"mode": "creative", "creative_engine": "lanczos"}})
+    manifest = Manifest.model_validate({"category": category})
+    data = encoded(photo("coffee", 64))
+    found = explain(data, ImageKey("a.png"), manifest, home, policy, engines)
+    assert told in "\n".join(found.lines())

@@ -97,7 +97,7 @@ def decide(
             start=start,
             scale=scale,
             character=_character(measured, settings, blown_up),
-            mode=_mode(settings, category),
+            mode=mode_of(settings, category),
         )
     if settings.denoise_above is not None and measured.noise > settings.denoise_above:
         return Decision("denoise", _sentence(f"noisy ({measured.noise:.1f})", found), size)
@@ -145,7 +145,8 @@ def _character(measured: BlindMeasures, settings: UpscaleSettings, blown_up: boo
     return "photo" if worn else "clean"
 
 
-def _mode(settings: UpscaleSettings, category: str) -> Mode:
+def mode_of(settings: UpscaleSettings, category: str) -> Mode:
+    """Creative only for photos of a category that is not always to be taken as it is."""
     words = _words(category)
     listed = [_words(each) for each in settings.always_conservative]
     return "conservative" if any(each and each <= words for each in listed) else settings.mode
