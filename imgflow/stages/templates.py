@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from imgflow.imaging.framing import Template, window
 from imgflow.imaging.subject import Subject
 from imgflow.policy.policy import RenditionSettings, UpscaleSettings
+from imgflow.stages.enlargement import wanted_long_side
 
 _TIGHTER = 0.99
 """A subject's box may come out that much tighter once its photo is enlarged."""
@@ -47,7 +48,7 @@ def wish(
     of that part. find_subject: asked at most once, and only if such a rendition wants a size.
     """
     long_side = max(height, width)
-    wanted = max([settings.min_long_side, *(each.min_long_side or 0 for each in renditions)])
+    wanted = wanted_long_side(settings, renditions)
     largest = Wish(wanted, f"the long side has {long_side} pixels, {wanted} pixels asked for")
     framing = [each for each in renditions if each.frames and each.min_long_side]
     subject = find_subject() if framing else None
