@@ -114,7 +114,6 @@ def join(
 ) -> None:
     """Make one weights file of parts that were trained side by side: finder, filler and restorer
     of the eraser, clean and photo of the upscaler."""
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
     from imgflow.training.loop import in_bytes
@@ -125,15 +124,53 @@ def join(
         part, _, path = each.partition("=")
         if not path:
             raise typer.BadParameter(f"'{each}' is not PART=FILE")
-        with safe_open(path, "pt") as file:
-            # A file that was joined itself tells its parts apart.
-            told = file.metadata()
-            about[f"{part}_recipe"] = told.get(f"{part}_recipe") or told["recipe"]
-            names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
-            if not names:
-                raise typer.BadParameter(f"{path} has no part '{part}'")
-            taken |= {name: file.get_tensor(name) for name in names}
+        held, about[f"{part}_recipe"] = _part(Path(path), part)
+        taken |= held
     save_file(in_bytes(taken) if small else taken, str(weights), metadata=about)
+
+
+@app.command()
+def average(
+    weights: Annotated[Path, typer.Argument(help="File to write.")],
+    part: Annotated[str, typer.Argument(help="Such as clean.")],
+    files: Annotated[list[Path], typer.Argument(help="Trainings that began with one network.")],
+) -> None:
+    """Make one network of several that were trained on from the same one: the mean of their
+    weights errs less than each of them (model soups; Wortsman et al. 2022)."""
+    import json
+
+    import torch
+    from safetensors.torch import save_file
+
+    from imgflow.engines.shipped import load_weights
+
+    recipes = [_part(each, part)[1] for each in files]
+    held = [
+        {name: value for name, value in load_weights(each).items() if name.startswith(f"{part}.")}
+        for each in files
+    ]
+    if any(each.keys() != held[0].keys() for each in held):
+        raise typer.BadParameter(f"'{part}' is not of one shape in all of them")
+    mean = {
+        name: torch.stack([each[name].float() for each in held]).mean(dim=0).half()
+        for name in held[0]
+    }
+    about = {"recipe": json.dumps([json.loads(each) for each in recipes])}
+    save_file(mean, str(weights), metadata=about)
+
+
+def _part(path: Path, part: str) -> tuple[dict[str, Any], str]:
+    """One part of a weights file, by its names in the file, and its recipe."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), "pt") as file:
+        names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
+        if not names:
+            raise typer.BadParameter(f"{path} has no part '{part}'")
+        # A file that was joined itself tells its parts apart.
+        told = file.metadata()
+        recipe = told.get(f"{part}_recipe") or told["recipe"]
+        return {name: file.get_tensor(name) for name in names}, recipe
 
 
 @app.command()
@@ -141,7 +178,7 @@ def upscaler(
     photos: Photos,
     work: Work,
     character: Annotated[Character, typer.Option(help="Of the photos to enlarge.")] = "clean",
-    steps: Annotated[int, typer.Option(help="Steps of 16 patches.")] = 16_000,
+    steps: Annotated[int, typer.Option(help="Steps of 36,864 pixels.")] = 16_000,
     squared: Annotated[
         bool, typer.Option("--squared", help="Squared errors count: to end a training with.")
     ] = False,
@@ -151,6 +188,9 @@ def upscaler(
             "--various", help="Patches of more sizes, mixed and recoloured, against overfitting."
         ),
     ] = False,
+    patch: Annotated[
+        int, typer.Option(min=16, help="Pixels a side of a patch: even. Larger, there are fewer.")
+    ] = 48,
     learning_rate: Rate = 1e-3,
     start: Annotated[
         Path | None,
@@ -171,13 +211,15 @@ def upscaler(
     from imgflow.training.loop import CHECKPOINT, Recipe, averaged, export, train
     from imgflow.training.photos import load_photos
 
+    if patch % 2:
+        raise typer.BadParameter("--patch is even: the network halves what it sees")
     if threads:
         torch.set_num_threads(threads)
     known = load_photos(photos)
     names = sorted(known)
     kept = names[::KEPT]
     shown = [known[name] for name in names if name not in kept]
-    samples = lesson.Pairs(shown, character, seed, various=various)
+    samples = lesson.Pairs(shown, character, seed, various=various, patch=patch)
     unseen = lesson.Pairs([known[name] for name in kept], character, seed + 1)
     torch.manual_seed(seed)
     network = SuperResolver()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from imgflow.engines.eraser import telea
 from imgflow.engines.networks.eraser import Eraser
+from imgflow.training.loop import mixed_precision
 from imgflow.training.repairs import (
     PATCH,
     PATCHES,
@@ -55,7 +56,7 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
     for number in range(count):
         batch = [each[None].to(device) for each in samples[number]]
         filled, mask, truth = byte_planes(batch, (0, 2))
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             made = network.fill(filled, mask)
         summary.add("fill", filled, truth, mask)
         summary.add("psnr", made.float().clamp(0, 1), truth, mask)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from imgflow.engines.eraser import CLOSEST
 from imgflow.engines.networks.eraser import NOTHING, OVERLAY, PRODUCT, Eraser
 from imgflow.synthesis.phrases import TRAINING
+from imgflow.training.loop import mixed_precision
 from imgflow.training.photos import squeezed
 from imgflow.training.scenes import (
     GROUNDS,
@@ -90,7 +91,7 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
     table = torch.zeros(3, 3)
     for number in range(count):
         photo, what = (each.to(device) for each in samples[number])
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             found = network.find(photo / 255).float().argmax(dim=1)
         pairs = (3 * what[:, 0].long() + found).flatten().cpu()
         table += torch.bincount(pairs, minlength=9).reshape(3, 3)

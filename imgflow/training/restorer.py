@@ -15,6 +15,7 @@ from imgflow.engines.eraser import NeuralEraser, telea
 from imgflow.engines.networks.eraser import Eraser, lifted
 from imgflow.imaging.veil import fit_veil
 from imgflow.synthesis.fonts import Fonts
+from imgflow.training.loop import mixed_precision
 from imgflow.training.photos import Photo
 from imgflow.training.repairs import (
     PATCH,
@@ -108,7 +109,7 @@ def judged(network: Eraser, samples: Scenes, count: int) -> dict[str, float]:
     for number in range(count):
         batch = [each[None].to(device) for each in samples[number]]
         photo, filled, colour, opacity, share, mask, truth = byte_planes(batch, _LEVELLED)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             clean = network.restore(photo, filled, colour, opacity, share, mask)
         bare, _ = lifted(photo, colour, opacity * share)
         for name, values in (

@@ -15,12 +15,15 @@ from torch.utils.data import Dataset
 
 from imgflow.engines.networks.upscaler import SuperResolver
 from imgflow.engines.spec import Character
+from imgflow.errors import ImgflowError
 from imgflow.imaging.resample import bicubic
+from imgflow.training.loop import mixed_precision
 from imgflow.training.photos import Photo
 
 PATCH = 48
-"""Pixels a side of what the network sees in training."""
-_PATCHES = 16
+"""Pixels a side of what the network sees in training, unless told otherwise."""
+# Of all patches of a sample.
+_PIXELS = 16 * 48 * 48
 # How often each scale comes.
 _OFTEN = {2: 0.4, 3: 0.2, 4: 0.4}
 # Photos of at least this many pixels a side are pictures for a screen, saved as JPEG: reduced,
@@ -36,12 +39,15 @@ _BRIGHTNESS = (0.299, 0.587, 0.114)
 
 
 class Pairs(Dataset[Any]):
-    """Sample n: patches (16, 3, P, P) of photos made small, and the same in full (16, 3, sP, sP).
+    """Sample n: patches (N, 3, P, P) of photos made small, and the same in full (N, 3, sP, sP).
 
     All of a sample has one scale s. Pixels are 0..1. All of it follows from the seed and its
     number. For the character "photo" what is small has been through a shop's hands as well.
     various: patches are of more sizes, mixed and recoloured: a network cannot learn few photos by
-    heart then.
+    heart then. patch: P, even. A sample has about as many pixels whatever P is; of small patches
+    more photos are seen at once, of large ones fewer pixels lack what is around them.
+
+    Raises ImgflowError where no photo is large enough for a patch.
     """
 
     def __init__(
@@ -51,9 +57,16 @@ class Pairs(Dataset[Any]):
         seed: int,
         *,
         various: bool = False,
+        patch: int = PATCH,
     ) -> None:
-        self._character, self._seed, self._various = character, seed, various
-        self._full = pyramid(photos, _MORE_REDUCTIONS if various else _REDUCTIONS)
+        self._character, self._seed, self._various, self._patch = character, seed, various, patch
+        reductions = _MORE_REDUCTIONS if various else _REDUCTIONS
+        self._full = pyramid(photos, reductions, least=patch * max(_OFTEN))
+        if not self._full:
+            raise ImgflowError(
+                "photos_too_small",
+                f"none of the photos is large enough for patches of {patch} x {patch} pixels",
+            )
         self._small = {
             scale: [
                 bicubic(each, each.shape[0] // scale, each.shape[1] // scale) for each in self._full
@@ -69,7 +82,7 @@ class Pairs(Dataset[Any]):
         chance = Random(f"{self._seed}/{number}")
         (scale,) = chance.choices(list(_OFTEN), list(_OFTEN.values()))
         pairs = []
-        for which in self._some(_PATCHES, chance):
+        for which in self._some(max(1, round(_PIXELS / self._patch**2)), chance):
             part, truth = self._pair(which, scale, chance)
             if self._various:
                 part, truth = self._varied((part, truth), scale, chance)
@@ -92,11 +105,11 @@ class Pairs(Dataset[Any]):
 
     def _pair(self, which: int, scale: int, chance: Random) -> list[Photo]:
         """A patch of a photo made small, and the same in full."""
-        small, full = self._small[scale][which], self._full[which]
-        top = chance.randint(0, small.shape[0] - PATCH)
-        left = chance.randint(0, small.shape[1] - PATCH)
-        part = small[top : top + PATCH, left : left + PATCH]
-        truth = full[scale * top :, scale * left :][: scale * PATCH, : scale * PATCH]
+        small, full, side = self._small[scale][which], self._full[which], self._patch
+        top = chance.randint(0, small.shape[0] - side)
+        left = chance.randint(0, small.shape[1] - side)
+        part = small[top : top + side, left : left + side]
+        truth = full[scale * top :, scale * left :][: scale * side, : scale * side]
         return _turned((part, truth), chance)
 
 
@@ -125,15 +138,17 @@ def recoloured(planes: Sequence[Photo], chance: Random) -> list[Photo]:
 
 
 def pyramid(
-    photos: Sequence[Photo], reductions: Mapping[bool, Sequence[float]] = _REDUCTIONS
+    photos: Sequence[Photo],
+    reductions: Mapping[bool, Sequence[float]] = _REDUCTIONS,
+    least: int = 0,
 ) -> list[Photo]:
     """The photos in several sizes, each side a multiple of 12: of all scales. reductions: of large
-    photos and of others."""
+    photos and of others. least: pixels a side; smaller ones are left out."""
     sizes = []
     for photo in photos:
         for factor in reductions[max(photo.shape[:2]) > _LARGE]:
             height, width = (round(side / factor) // 12 * 12 for side in photo.shape[:2])
-            if min(height, width) >= _LEAST_SIDE:
+            if min(height, width) >= max(_LEAST_SIDE, least):
                 same = factor == 1
                 sizes.append(photo[:height, :width] if same else bicubic(photo, height, width))
     return sizes
@@ -203,7 +218,7 @@ def judged(network: SuperResolver, samples: Pairs, count: int) -> dict[str, floa
     for number in range(count):
         small, full = (each.to(device) for each in samples[number])
         scale = full.shape[-1] // small.shape[-1]
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             large = network(small, scale).float().clamp(0, 1)
         plain = torch.stack([_plainly(each, scale) for each in small.cpu()]).to(device)
         # The rim of a patch has no surroundings.

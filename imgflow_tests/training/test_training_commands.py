@@ -155,3 +155,38 @@ def _join(paths: list[Path]) -> list[str]:
 
 def _numbered(paths: list[Path]) -> list[tuple[int, tuple[str, Path]]]:
     return list(enumerate(zip(PARTS, paths[:-1], strict=True), start=1))
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_trainings_of_one_network_are_averaged(small: bool, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("one", "other", "joined")]
+    parts = [written(path, each) for each, path in enumerate(paths[:2], start=1)]
+    if small:
+        told = CliRunner().invoke(
+            app, ["join", str(paths[2]), f"finder={paths[0]}", f"filler={paths[1]}", "--small"]
+        )
+        assert told.exit_code == 0, told.output
+        paths[0] = paths[2]
+    mean = tmp_path / "mean.safetensors"
+    told = CliRunner().invoke(
+        app, ["average", str(mean), "finder", *(str(each) for each in paths[:2])]
+    )
+    assert told.exit_code == 0, told.output
+    found = load_file(mean)
+    assert set(found) == {name for name in parts[0] if name.startswith("finder.")}
+    for name, values in found.items():
+        expected = (parts[0][name].float() + parts[1][name].float()) / 2
+        near = 0.01 if small else 1e-3
+        assert torch.allclose(values.float(), expected, atol=near * float(expected.abs().max()))
+    with safe_open(mean, "pt") as file:
+        recipes = json.loads(file.metadata()["recipe"])
+    assert [each["steps"] for each in recipes] == [1, 2]
+
+
+def test_what_is_not_in_all_files_is_not_averaged(tmp_path: Path) -> None:
+    written(tmp_path / "one.safetensors", 1)
+    export(torch.nn.Linear(1, 1), tmp_path / "other.safetensors", Recipe(1, 1), {}, prefix="tail.")
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("one", "other")]
+    told = CliRunner().invoke(app, ["average", str(tmp_path / "mean.safetensors"), "tail", *files])
+    assert told.exit_code != 0
+    assert "no part 'tail'" in told.output

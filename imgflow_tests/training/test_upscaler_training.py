@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 from imgflow.engines.networks.upscaler import SuperResolver
 from imgflow.engines.shipped import load_part
 from imgflow.engines.spec import Character
+from imgflow.errors import ImgflowError
 from imgflow.imaging.resample import bicubic
 from imgflow.training import upscaler
 from imgflow.training.__main__ import app
-from imgflow.training.loop import CURVE, Optimizer, Recipe
+from imgflow.training.loop import CURVE, Optimizer, Recipe, mixed_precision
 from imgflow.training.upscaler import (
     PATCH,
     Pairs,
@@ -74,6 +75,29 @@ def test_various_pairs_are_small_and_full_of_the_same_all_the_same() -> None:
     assert scale == plain[0][1].shape[-1] // PATCH
     assert not torch.equal(small, plain[0][0])
     assert torch.equal(small, various[0][0])
+
+
+def test_larger_patches_are_fewer() -> None:
+    small, full = Pairs([photo("coffee")], "clean", seed=1, patch=96)[0]
+    assert small.shape == (4, 3, 96, 96)
+    assert full.shape[0] == 4 and full.shape[-1] % 96 == 0
+    # What holds no such patch at the largest scale is left out.
+    with pytest.raises(ImgflowError, match="none of the photos"):
+        Pairs([photo("coffee")], "clean", seed=1, patch=192)
+
+
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
+def test_bfloat16_is_computed_in_only_where_it_is_fast(
+    fast: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgflow.training.loop.fast_dtype", lambda: fast)
+    with mixed_precision(torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == fast
+
+
+def test_a_patch_has_an_even_side(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["upscaler", str(tmp_path), f"--work={tmp_path}", "--patch=49"])
+    assert told.exit_code == 2 and "even" in told.output
 
 
 def test_mixed_pairs_show_both() -> None:
