@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.imaging.pixelated import repeated
 from imgflow.imaging.quantised import jpeg_step
 from imgflow.imaging.spectrum import resolution
 
@@ -51,7 +52,8 @@ class BlindMeasures:
 
     resolution: float = 1.0
     """Share of the nominal sides that the content fills, 0..1: 0.5 of a photo that was blown up
-    x2 by interpolation; 1 of one that was not, or where nothing tells (see `spectrum`)."""
+    x2 by interpolation; 1 of one that was not, or where nothing tells (see `spectrum`, and
+    `pixelated` for pixels that were merely repeated)."""
 
     jpeg_step: float = 0.0
     """How coarsely JPEG has rounded, in levels of 255: 0 not at all or unseen, about 3 at quality
@@ -74,7 +76,7 @@ def measure(pixels: Pixels) -> BlindMeasures:
         sharpness=sharpness,
         noise=noise,
         blockiness=_blockiness(samples),
-        resolution=resolution(samples),
+        resolution=min(resolution(samples), 1 / repeated(samples)),
         jpeg_step=jpeg_step(samples),
     )
 

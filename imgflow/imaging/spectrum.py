@@ -16,7 +16,7 @@ wrongly found. Of photos blown up x2, x3, x4 and left bare this finds 100, 93, 9
 bicubic, 95, 80, 88 % with its Lanczos, 48, 57, 79 % with Pillow's bicubic, 86, 59, 49 % with its
 Lanczos and 48, 100, 91 % with bilinear; the factor is right for 94 % and more (bilinear 76 %).
 After JPEG of quality 92 it finds 34 to 79 % of OpenCV's, 5 to 64 % of Pillow's. Bicubic x1.5 is
-found in 14 to 45 %. Pixels that were merely repeated are not found.
+found in 14 to 45 %. Pixels that were merely repeated: see `pixelated`.
 """
 
 from __future__ import annotations

@@ -191,6 +191,20 @@ def test_a_photo_blown_up_is_enlarged_from_its_real_size(
     assert "psnr_original" in {each.name for each in outcome.gates}
 
 
+@pytest.mark.parametrize("quality", [None, 85])
+def test_a_photo_of_repeated_pixels_is_enlarged_from_its_real_size(
+    quality: int | None, make_job: MakeJob, picture: MakePicture
+) -> None:
+    given = np.repeat(np.repeat(photo("motorcycle_left", 300), 3, axis=0), 3, axis=1)
+    if quality:
+        given = decoded(encoded(given, "JPEG", quality=quality))
+    outcome = upscale(picture(given), make_job({"upscale": {"min_long_side": 1100}}))
+    assert outcome.verdict is Verdict.REPAIRED, outcome.reason
+    assert [each.name for each in outcome.operations] == ["reduce", "enlarge"]
+    assert "900 pixels hold the detail of 300" in outcome.notes[0]
+    assert outcome.pixels is not None and outcome.pixels.shape[1] == 1200
+
+
 def test_detail_lost_by_reducing_is_stopped(make_job: MakeJob, picture: MakePicture) -> None:
     policy = {"upscale": {"min_long_side": 900, "gates": {"psnr": 60.0}}}
     outcome = upscale(picture(blown_up(2)), make_job(policy))
