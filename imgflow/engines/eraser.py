@@ -45,9 +45,12 @@ _LEVELS = 5
 # Photos up to this many pixels go through a network at once; a tile of a larger one is as large.
 _AT_ONCE = 1_400_000
 _FINDER_TILE, _RESTORER_TILE = 1024, 768
-# From which probability on a pixel counts as text: the networks are trained with masks that are
-# rather too wide than too narrow.
-_TEXT = 0.2
+# From which probability on a pixel counts as text, and from which share of the surest one within so
+# many pixels: a mask that also covers what is between letters hides what its ground looks like.
+_TEXT, _SURE, _NEIGHBOURS = 0.2, 0.5, 8
+# The same share where no veil explains what is seen under such a mask; and how clearly the ground
+# must then be seen through it (a correlation).
+_SUREST, _CLEARLY = 0.75, 0.5
 # A photo is looked at twice for its text: mirrored, or, where its short side has fewer pixels than
 # this, enlarged: small letters are seen better then. Not again where at the first look fewer pixels
 # than the last have at least that probability.
@@ -97,7 +100,7 @@ class NeuralEraser:
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-7",
+            model_id="imgflow-eraser-8",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             receptive=FINDER_RECEPTIVE,
@@ -144,6 +147,13 @@ class NeuralEraser:
         photo = _shares(pixels)
         clean = filled = self._filled(pixels, mask)
         veil = letters and fit_veil(photo, filled, letters.either, mask, letters.moves)
+        if letters and veil and veil.unclear:
+            # Where the mask holds more than letters, the fill is far from the ground.
+            surest = mask & _surest(letters.either, mask, _SUREST)
+            ground = self._filled(pixels, surest)
+            again = fit_veil(photo, ground, letters.either, mask, letters.moves)
+            if again.explains and again.through >= _CLEARLY:
+                filled, veil = ground, again
         if veil and veil.explains:
             here = (mask > 0).astype(np.float32)
             colour = np.broadcast_to(veil.colour, filled.shape)
@@ -324,8 +334,17 @@ def _by_place(region: NDArray[np.uint8], values: Planes) -> Planes:
 
 def _strokes(chance: Planes, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mask (H, W; 0 or 255) of probabilities of text, within a region."""
-    text = np.where((chance > _TEXT) & (region > 0), np.uint8(255), np.uint8(0))
-    return np.where(region > 0, dilate(text, _FRINGE), np.uint8(0))
+    return np.where(region > 0, _surest(chance, region, _SURE), np.uint8(0))
+
+
+def _surest(chance: Planes, region: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """Mask (H, W; 0 or 255) of the pixels, with a fringe, that are as likely text as that share of
+    what is likeliest near them in a region."""
+    likely = np.where(region > 0, chance, np.float32(0))
+    around = np.ones((2 * _NEIGHBOURS + 1, 2 * _NEIGHBOURS + 1), np.uint8)
+    likeliest = np.asarray(cv2.dilate(likely, around), np.float32)
+    text = np.where((likely > _TEXT) & (likely >= share * likeliest), np.uint8(255), np.uint8(0))
+    return dilate(text, _FRINGE)
 
 
 def telea(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

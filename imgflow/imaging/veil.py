@@ -28,7 +28,9 @@ _COPY, _TOGETHER = 0.05, 0.12**2
 # Most opacity of a translucent overlay, most levels off where it explains what is seen, and how
 # much of the ground's own changes must then be seen through it (a correlation). Marks all over a
 # photo are made to let it through, and their copies tell them well.
-_TRANSLUCENT, _EXPLAINED, _THROUGH = 0.7, 0.05, 0.35
+_TRANSLUCENT, _EXPLAINED, _THROUGH = 0.7, 0.05, 0.4
+# The correlation that hints at it.
+_SOME = 0.3
 # From this share of the overlay on a pixel is one of a stroke's middle.
 _CORE = 0.75
 # Pixels from its rim within which a fill is near to the truth, and by which it is softened.
@@ -62,6 +64,12 @@ class Veil:
         return self.repeated or (
             self.opacity <= _TRANSLUCENT and self.off <= _EXPLAINED and self.through >= _THROUGH
         )
+
+    @property
+    def unclear(self) -> bool:
+        """Whether what is seen is no one colour, or some of the ground may show through, and it
+        does not explain that."""
+        return self.off > _EXPLAINED or (not self.explains and self.through > _SOME)
 
 
 def fit_veil(

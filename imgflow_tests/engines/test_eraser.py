@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from samples import photo
 
 from imgflow.engines import eraser as module
 from imgflow.engines.eraser import (
@@ -23,6 +24,7 @@ from imgflow.engines.eraser import (
 )
 from imgflow.engines.networks.eraser import STRIDE, Eraser
 from imgflow.errors import EngineUnavailable
+from imgflow.imaging.metrics import psnr
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,42 @@ def test_a_survey_tells_overlays_from_print(weights: Path, monkeypatch: pytest.M
     assert (letters.product[30:35, 30:50] == 204).all()
     assert (letters.overlay[30:35, 30:50] == 51).all()
     assert letters.overlay[20:25].max() == letters.product[20:25].max() == 0
+
+
+def test_what_is_between_clear_letters_is_no_stroke(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fill has to see the ground there; a letter that is unclear by itself counts too."""
+    kinds, region = np.zeros((60, 120, 2), np.float32), np.zeros((60, 120), np.uint8)
+    region[10:50, 5:115] = 255
+    kinds[15:45, 10:40] = (0.4, 0)
+    kinds[15:45, 10:14] = kinds[15:45, 22:26] = kinds[15:45, 36:40] = (0.95, 0)
+    kinds[15:45, 90:94] = (0.4, 0)
+    mask = answering(kinds, monkeypatch, weights).find(noise(60, 120), region).mask
+    assert (mask[15:45, 22:26] > 0).all() and (mask[15:45, 90:94] > 0).all()
+    assert not mask[15:45, 17:20].any() and not mask[15:45, 29:33].any()
+
+
+def test_a_mask_that_holds_more_than_letters_does_not_hide_the_ground(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Translucent bars on a photo, under a mask of all that they stand on."""
+    truth = np.ascontiguousarray(photo("coffee")[150:250, 250:430])
+    bars = np.zeros(truth.shape[:2], np.float32)
+    for left in range(20, 160, 14):
+        bars[20:80, left : left + 6] = 1
+    seen = np.rint(truth + 0.3 * bars[:, :, None] * (255.0 - truth)).astype(np.uint8)
+    mask = np.zeros(truth.shape[:2], np.uint8)
+    mask[18:82, 18:160] = 255
+    engine = NeuralEraser()
+    letters = _Letters(np.dstack([np.maximum(bars, np.where(mask > 0, 0.25, 0)), 0 * bars]))
+    monkeypatch.setattr(NeuralEraser, "_letters", lambda *_: letters)
+    under = np.where(bars > 0, np.uint8(255), np.uint8(0))
+    restored, filled = (
+        psnr(truth, each, data_range=255, mask=under)
+        for each in (engine.restore(seen, mask), engine.filled(seen, mask))
+    )
+    assert restored > filled + 6
 
 
 @pytest.mark.parametrize("drawn", [True, False])
