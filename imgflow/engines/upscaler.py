@@ -60,7 +60,7 @@ class NeuralUpscaler:
         self.spec = EngineSpec(
             name="sr",
             kind="upscaler",
-            model_id=f"imgflow-sr-2-{character}-x{scale}",
+            model_id=f"imgflow-sr-3-{character}-x{scale}",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             scale=scale,
