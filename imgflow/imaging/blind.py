@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.imaging.pixelated import repeated
+from imgflow.imaging.pixelated import Steps, repeated
 from imgflow.imaging.quantised import jpeg_step
 from imgflow.imaging.spectrum import resolution
 
@@ -66,7 +66,7 @@ def measure(pixels: Pixels) -> BlindMeasures:
         raise ValueError(f"expected (H, W, 3) without alpha, not {pixels.shape}")
     content = _content(pixels)
     samples = _samples(content)
-    noise = _noise(samples)
+    noise, steps = _noise(samples), _steps(samples)
     if len(samples) == 1 and samples[0].shape == content.shape[:2]:
         sharpness = _sharpness(samples[0], noise)  # it has the normal size already
     else:
@@ -75,8 +75,8 @@ def measure(pixels: Pixels) -> BlindMeasures:
     return BlindMeasures(
         sharpness=sharpness,
         noise=noise,
-        blockiness=_blockiness(samples),
-        resolution=min(resolution(samples), 1 / repeated(samples)),
+        blockiness=_blockiness(steps),
+        resolution=min(resolution(samples), 1 / repeated(steps)),
         jpeg_step=jpeg_step(samples),
     )
 
@@ -204,15 +204,24 @@ def _noise_gain(sigma: float) -> float:
     return 1 / (8 * np.pi * sigma**4)
 
 
-def _blockiness(samples: list[Luma]) -> float:
+def _steps(samples: list[Luma]) -> list[list[Steps]]:
+    """Down and across, for each sample the mean step from each line to the next."""
+    # Edges of the picture are far larger than those of blocks and repeated pixels: cut them.
+    return [
+        [
+            np.minimum(np.abs(np.diff(luma, axis=axis)), 16).mean(axis=1 - axis, dtype=np.float64)
+            for luma in samples
+        ]
+        for axis in (0, 1)
+    ]
+
+
+def _blockiness(steps: list[list[Steps]]) -> float:
     """Mean step at the phase of the strongest grid over the median of the other seven."""
     ratios = []
-    for axis in (0, 1):
+    for of_axis in steps:
         sums, counts = np.zeros(8), np.zeros(8)
-        for luma in samples:
-            # Edges of the picture are far larger than those of blocks: cut them.
-            steps = np.minimum(np.abs(np.diff(luma, axis=axis)), 16)
-            profile = steps.mean(axis=1 - axis, dtype=np.float64)
+        for profile in of_axis:
             phase = np.arange(len(profile)) % 8
             sums += np.bincount(phase, profile, 8)
             counts += np.bincount(phase, minlength=8)

@@ -133,7 +133,7 @@ def _worked(
     else:
         gates = _gates(source, result, decision.scale, settings)
         if source is not picture.pixels:
-            gates.append(_original_gate(picture.pixels, result, decision.start, settings))
+            gates.append(_original_gate(picture.pixels, result, settings))
     return judge(outcome, gates, accept_artifacts=settings.gates.accept_artifacts)
 
 
@@ -317,18 +317,12 @@ def _denoise_gates(
 
 
 def _original_gate(
-    original: NDArray[Any], result: NDArray[Any], start: Size, settings: UpscaleSettings
+    original: NDArray[Any], result: NDArray[Any], settings: UpscaleSettings
 ) -> GateResult:
-    """What was enlarged from a reduced copy must still hold all that the photo itself holds: the
-    result at the photo's size is like it, or, at the reduced size, is so with its pixels
-    repeated, as the photo's may have been."""
-    before, after = _opaque(original), _opaque(result)
-    size = Size(*original.shape[:2])
-    coarse = cv2.resize(
-        _area(after, start), (size.width, size.height), interpolation=cv2.INTER_NEAREST
-    )
-    span = data_range(original.dtype)
-    value = max(psnr(before, each, data_range=span) for each in (_area(after, size), coarse))
+    """What was enlarged from a reduced copy must still hold all that the photo itself holds."""
+    before = _opaque(original)
+    after = _area(_opaque(result), Size(*original.shape[:2]))
+    value = psnr(before, after, data_range=data_range(original.dtype))
     note = "against the photo before it was reduced"
     return gate("psnr_original", "psnr", value, settings.gates.psnr, note)
 
