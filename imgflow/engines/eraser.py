@@ -148,12 +148,15 @@ class NeuralEraser:
         clean = filled = self._filled(pixels, mask)
         veil = letters and fit_veil(photo, filled, letters.either, mask, letters.moves)
         if letters and veil and veil.unclear:
-            # Where the mask holds more than letters, the fill is far from the ground.
+            # Where the mask holds more than letters, the fill is far from the ground; and where it
+            # holds much more, no veil explains all of it.
             surest = mask & _surest(letters.either, mask, _SUREST)
             ground = self._filled(pixels, surest)
-            again = fit_veil(photo, ground, letters.either, mask, letters.moves)
-            if again.explains and again.through >= _CLEARLY:
-                filled, veil = ground, again
+            for strokes in (mask, surest):
+                again = fit_veil(photo, ground, letters.either, strokes, letters.moves)
+                if again.explains and again.through >= _CLEARLY:
+                    filled, mask, veil = ground, strokes, again
+                    break
         if veil and veil.explains:
             here = (mask > 0).astype(np.float32)
             colour = np.broadcast_to(veil.colour, filled.shape)
@@ -161,8 +164,8 @@ class NeuralEraser:
             seen = np.dstack([photo, filled, colour, opacity, veil.share, here])
             planes = self._run(seen, self._restore, RESTORER_RECEPTIVE)
             # What is computed errs in other ways than the network: their mean is nearer.
-            clean = (planes[:, :, :3] + planes[:, :, 3:6]) / np.float32(2)
-            clean = np.clip(clean, np.float32(0), np.float32(1))
+            bare = np.clip((planes[:, :, :3] + planes[:, :, 3:6]) / np.float32(2), 0, 1)
+            clean = np.where(here[:, :, None] > 0, bare, filled)
         return np.rint(clean * data_range(pixels.dtype)).astype(pixels.dtype)
 
     def filled(self, pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -39,18 +39,29 @@ _VISIBLE = 0.25
 # How alike two readings of one mark are at least, and letters of the shortest that counts.
 _ALIKE = 0.7
 _LETTERS = 3
+# Share of a reading's letters that are a mark's, in their order, where it may be a part of it.
+_PART = 0.5
 # More copies than a photo can show legibly: where so many are found it is a texture.
 _MOST = 90
 
 
 def same_mark(one: str, other: str) -> bool:
     """Whether two readings may be of one mark, as detectors garble them."""
-    first, second = (
-        "".join(each for each in text.casefold() if each.isalnum()) for text in (one, other)
-    )
+    first, second = _letters(one), _letters(other)
     if min(len(first), len(second)) < _LETTERS:
         return False
     return SequenceMatcher(None, first, second).ratio() >= _ALIKE
+
+
+def reads_as_part(text: str, mark: str) -> bool:
+    """Whether a reading may be of a part of a mark: half-letters at its end are read as others."""
+    letters, whole = _letters(text), _letters(mark)
+    blocks = SequenceMatcher(None, whole, letters, autojunk=False).get_matching_blocks()
+    return bool(letters) and sum(each.size for each in blocks) >= _PART * len(letters)
+
+
+def _letters(text: str) -> str:
+    return "".join(each for each in text.casefold() if each.isalnum())
 
 
 def missed_copies(pixels: NDArray[np.uint8], known: Sequence[Points]) -> list[Points]:

@@ -19,7 +19,7 @@ from imgflow.engines.origin import judge
 from imgflow.engines.spec import EngineSpec, Eraser, TextDetector, TextMap
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import Box, polygon_box
-from imgflow.imaging.repeats import missed_copies, same_mark
+from imgflow.imaging.repeats import missed_copies, reads_as_part, same_mark
 from imgflow.lineage.record import TextRegion
 from imgflow.policy.manifest import RemoveText
 from imgflow.policy.policy import DetextSettings
@@ -29,10 +29,12 @@ from imgflow.stages.stage import Job, Picture
 from imgflow.stages.unread import UNSEEN, lines_read_alone, plausible, unread_overlays
 
 # Raised whenever what is found in a photo may be another, with the same engines.
-_VERSION = "2"
+_VERSION = "3"
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
+# How sure it is of what it read where it read anything.
+_READ = 0.6
 # No overlay covers more of a photo than this; a box that does is a misread texture.
 _MAX_AREA = 0.6
 # Text is found best when the photo's short side has about this many pixels.
@@ -47,6 +49,8 @@ _TURNED, _ALIKE = 6.0, (0.7, 1.4)
 # Lines of one text, in heights: how far it reaches from the middle of the other, and how far it
 # is from it, in its line and below or above it.
 _IN_LINE, _NEAR, _BELOW = 0.8, 2.0, 1.1
+# Heights from the photo's edge within which that cuts a line off.
+_NEAR_EDGE = 0.5
 # Score from which on text that seems to be the product's may be the rest of an overlay beside it.
 _MAYBE = 0.3
 _COPY = "looks like the other copies"
@@ -129,15 +133,38 @@ def find_text(
         read = read_around(view, places, detector)
     # What hides the letters below it helps nobody.
     read = [region for region in read if not _is_misread(region, view.shape[:2])]
-    judged, known = judge(view, read, letters), _outlines(read, scale)
+    judged = judge(view, read, letters)
     if not any(region.kind == "overlay" for region in judged):
-        more = lines_read_alone(view, letters, known, detector)
+        more = lines_read_alone(view, letters, _outlines(_known(judged), scale), detector)
         if more:
-            judged, known = judge(view, [*read, *more], letters), _outlines([*read, *more], scale)
+            judged = judge(view, [*read, *more], letters)
             judged[len(read) :] = [_unseen(region) for region in judged[len(read) :]]
-    marks = [each for each, region in zip(known, judged, strict=True) if region.kind == "overlay"]
+    judged = [_without_guess(region) for region in judged]
+    known = _outlines(_known(judged), scale)
+    marks = _outlines([region for region in judged if region.kind == "overlay"], scale)
     others = unread_overlays(view, letters, known, detector, marks=marks)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
+
+
+def _known(judged: Sequence[TextRegion]) -> list[TextRegion]:
+    """The regions of which something is known: what is neither read nor an overlay may be part of
+    what the eraser's map shows there."""
+    return [region for region in judged if region.kind == "overlay" or _is_legible(region)]
+
+
+def _without_guess(region: TextRegion) -> TextRegion:
+    """An overlay without the words that were guessed of it: it is none the less there."""
+    if region.kind != "overlay" or _is_legible(region):
+        return region
+    return region.model_copy(update={"text": ""})
+
+
+def _is_legible(region: TextRegion) -> bool:
+    return region.confidence >= _READ and _characters(region) >= _MIN_CHARACTERS
+
+
+def _characters(region: TextRegion) -> int:
+    return sum(character.isalnum() for character in region.text)
 
 
 def _outlines(regions: Sequence[TextRegion], scale: float) -> list[NDArray[np.float32]]:
@@ -244,7 +271,7 @@ def select_unwanted(
     going = free
     if settings.text == "overlays":
         going, uncertain = _overlays(free, settings.own_marks)
-    claimed = () if job.person else _claiming(going, settings.own_marks)
+    claimed = () if job.person else _claiming(going, settings.own_marks, view.shape[:2])
     return Selection(
         tuple(Unwanted(region, "policy") for region in going), (), tuple(uncertain), claimed
     )
@@ -331,13 +358,28 @@ def _as_turned(one: TextRegion, other: TextRegion) -> bool:
     return min(apart, 90 - apart) < _TURNED and _ALIKE[0] < ratio < _ALIKE[1]
 
 
-def _claiming(regions: Sequence[TextRegion], own_marks: Sequence[str]) -> tuple[TextRegion, ...]:
-    """Regions whose words claim rights that are not the shop's own."""
+def _claiming(
+    regions: Sequence[TextRegion], own_marks: Sequence[str], shape: tuple[int, ...]
+) -> tuple[TextRegion, ...]:
+    """Regions whose words claim rights that are not the shop's own, in a photo of (height,
+    width)."""
+    own = [region for region in regions if names_own_mark(region.text, own_marks)]
+    repeated = [each for each in own if any(map(_says_repeated, each.reasons))]
     return tuple(
         region
         for region in regions
-        if claims_rights(region.text) and not names_own_mark(region.text, own_marks)
+        if claims_rights(region.text)
+        and region not in own
+        and not any(_is_cut_off(region, mark, shape) for mark in repeated)
     )
+
+
+def _is_cut_off(region: TextRegion, mark: TextRegion, shape: tuple[int, ...]) -> bool:
+    """Whether a region is what the edge of a photo of (height, width) leaves of a repeated mark."""
+    outline = np.array(region.polygon, np.float32)
+    near = _NEAR_EDGE * min(cv2.minAreaRect(outline)[1])
+    from_edge = min(float(outline.min()), *(shape[::-1] - outline.max(axis=0)))
+    return from_edge <= near and _as_turned(region, mark) and reads_as_part(region.text, mark.text)
 
 
 def residual_text(
@@ -373,8 +415,7 @@ def is_text(region: TextRegion, shape: tuple[int, ...], settings: DetextSettings
         return False
     if not region.text:  # not by its wording, but by its letters' look
         return region.kind != "product"
-    characters = sum(character.isalnum() for character in region.text)
-    return region.confidence >= settings.min_confidence and characters >= _MIN_CHARACTERS
+    return region.confidence >= settings.min_confidence and (_characters(region) >= _MIN_CHARACTERS)
 
 
 def _is_misread(region: TextRegion, shape: tuple[int, ...]) -> bool:

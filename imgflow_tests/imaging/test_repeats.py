@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from samples import Pixels, photo
 
-from imgflow.imaging.repeats import missed_copies, same_mark
+from imgflow.imaging.repeats import missed_copies, reads_as_part, same_mark
 
 SIZE = 22
 
@@ -94,3 +94,10 @@ def test_readings_of_one_mark_are_told_from_other_words() -> None:
     assert same_mark("www.shop.com", "www.sh0p.com")
     assert not same_mark("SAMPLE", "Shampoo")
     assert not same_mark("A", "A"), "single letters are everywhere"
+
+
+def test_what_is_left_of_a_mark_is_told_from_other_names() -> None:
+    assert reads_as_part("©PY", "© PHOTOBANK"), "half an H is read as a Y"
+    assert reads_as_part("y.finds", "@daily.finds")
+    assert not reads_as_part("© Jane Doe", "© PHOTOBANK")
+    assert not reads_as_part("©", "© PHOTOBANK"), "a sign alone is no part of a name"

@@ -119,6 +119,25 @@ def test_in_doubt_an_own_mark_was_put_on_the_photo(select: Callable[..., Selecti
     assert select(PRODUCT, own_marks=["NORDWIND"]).unwanted == ()
 
 
+def test_what_the_edge_leaves_of_an_own_repeated_mark_is_nobody_elses(
+    select: Callable[..., Selection],
+) -> None:
+    copies = [
+        region("© PHOTOBANK", "overlay", y=y).model_copy(update={"reasons": ["repeated 4 times"]})
+        for y in (40, 100)
+    ]
+    cut_off = region("©PY", "overlay", x=205, y=150)
+    inside = region("©PY", "overlay", x=150, y=150)
+    others = region("© Jane Doe", "overlay", x=205, y=150)
+    own = {"own_marks": ["photobank"]}
+    assert select(*copies, cut_off, **own).claimed == ()
+    assert texts(select(*copies, inside, **own).claimed) == ["©PY"]
+    assert texts(select(*copies, others, **own).claimed) == ["© Jane Doe"]
+    assert texts(select(copies[0], cut_off).claimed) == ["© PHOTOBANK", "©PY"]
+    single = region("© PHOTOBANK", "overlay", y=40)
+    assert texts(select(single, cut_off, **own).claimed) == ["©PY"]
+
+
 def test_a_manifest_outweighs_kind_and_rights(make_job: MakeJob) -> None:
     job = make_job(manifest={"job_id": "j", "steps": [{"op": "remove_text"}]})
     view = np.zeros((200, 300, 3), np.uint8)
@@ -215,7 +234,7 @@ def test_a_large_photo_is_surveyed_in_a_smaller_copy(large: Stamped) -> None:
     # Its place is told in the photo's pixels all the same.
     corners = np.array(found.polygon)
     assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], large.box, atol=12)
-    assert (found.text, found.kind) == ("", None)
+    assert (found.text, found.kind) == ("", "overlay")
 
 
 def test_a_line_that_ocr_reads_by_itself_is_judged_with_its_words(
@@ -261,7 +280,38 @@ def test_a_texture_that_is_taken_for_text_hides_no_letters(
 
     monkeypatch.setattr("imgflow.stages.text.judge", printed)
     (found,) = find_text(stamped.pixels, Misreading(), Surveyor())
-    assert (found.text, found.kind) == ("", None)
+    assert (found.text, found.kind) == ("", "overlay")
+
+
+@pytest.mark.parametrize(
+    ("read", "kind", "words"),
+    [
+        (("2o2k", 0.4), "overlay", [""]),  # there, and not what it was guessed to say
+        (("2024-03-15", 0.9), "overlay", ["2024-03-15"]),
+        (("2o2k", 0.4), "product", ["2o2k", ""]),  # a guess speaks for no product
+        (("0", 0.95), None, ["0", ""]),
+        (("2024-03-15", 0.9), "product", ["2024-03-15"]),
+    ],
+)
+def test_what_nobody_could_read_hides_no_letters(
+    read: tuple[str, float],
+    kind: str | None,
+    words: list[str],
+    stamped: Stamped,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Guessing(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            text, confidence = read
+            said = {"text": text, "confidence": confidence}
+            return [each.model_copy(update=said) for each in super().detect(pixels)]
+
+    def judged(view: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+        return [each.model_copy(update={"kind": kind}) for each in regions]
+
+    monkeypatch.setattr("imgflow.stages.text.judge", judged)
+    found = find_text(stamped.pixels, Guessing(stamped), Surveyor())
+    assert [each.text for each in found] == words
 
 
 @pytest.mark.parametrize("size", ["small", "large"])

@@ -22,8 +22,9 @@ from imgflow.stages.unread import lines_read_alone, unread_overlays
 SHAPE = (240, 400)
 Box = tuple[float, float, float, float]
 
-ALONE, BESIDE = 0.75, 0.68
-"""Mean probability of the strokes from which on the judge of these tests believes a group."""
+ALONE, BESIDE, CERTAIN = 0.75, 0.68, 0.95
+"""Mean probability of the strokes from which on the judge of these tests believes a group, in a
+photo without known overlays, in one with such, and beyond doubt."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,7 @@ def _judge(monkeypatch: pytest.MonkeyPatch) -> None:
     trees = Mean(*[np.zeros(1, np.float32)] * len(fields(Trees)))
     weights = Weights(trees, alone=10 * ALONE, beside=10 * BESIDE)
     monkeypatch.setattr("imgflow.stages.unread.load_weights", lambda: weights)
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * CERTAIN)
 
 
 def written(
@@ -115,6 +117,19 @@ def test_alone_a_person_has_to_look_at_letters_that_nobody_can_read() -> None:
     assert more.kind == "overlay"
     read = unread(drawn, detector=Reader(("MARK", mark)))
     assert [each.kind for each in read] == ["overlay", "overlay"]
+
+
+def test_beyond_doubt_nobody_is_asked_unless_something_is_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Letters on a label, too, may be such that nobody can read them."""
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * ALONE)
+    drawn, _ = written(("WATER", (120, 100)))
+    printed, _ = written(("LABEL", (40, 30)))
+    for product, kind in ((np.zeros_like(drawn), "overlay"), (printed, None)):
+        letters = TextMap(drawn, product)
+        (found,) = unread_overlays(photo_of(letters), letters, [], FakeDetector())
+        assert found.kind == kind
 
 
 def test_what_is_repeated_all_over_the_photo_lies_over_it() -> None:
