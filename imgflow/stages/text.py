@@ -134,29 +134,18 @@ def find_text(
     # What hides the letters below it helps nobody.
     read = [region for region in read if not _is_misread(region, view.shape[:2])]
     judged = judge(view, read, letters)
-    if not any(region.kind == "overlay" for region in judged):
-        more = lines_read_alone(view, letters, _outlines(_known(judged), scale), detector)
+    legible = [region for region in judged if _is_legible(region)]
+    if not any(region.kind == "overlay" for region in legible):
+        more = lines_read_alone(view, letters, _outlines(legible, scale), detector)
         if more:
             judged = judge(view, [*read, *more], letters)
             judged[len(read) :] = [_unseen(region) for region in judged[len(read) :]]
-    judged = [_without_guess(region) for region in judged]
-    known = _outlines(_known(judged), scale)
-    marks = _outlines([region for region in judged if region.kind == "overlay"], scale)
+            legible = [region for region in judged if _is_legible(region)]
+    # What was guessed says nothing of the letters that the eraser sees there.
+    known = _outlines(legible, scale)
+    marks = _outlines([region for region in legible if region.kind == "overlay"], scale)
     others = unread_overlays(view, letters, known, detector, marks=marks)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
-
-
-def _known(judged: Sequence[TextRegion]) -> list[TextRegion]:
-    """The regions of which something is known: what is neither read nor an overlay may be part of
-    what the eraser's map shows there."""
-    return [region for region in judged if region.kind == "overlay" or _is_legible(region)]
-
-
-def _without_guess(region: TextRegion) -> TextRegion:
-    """An overlay without the words that were guessed of it: it is none the less there."""
-    if region.kind != "overlay" or _is_legible(region):
-        return region
-    return region.model_copy(update={"text": ""})
 
 
 def _is_legible(region: TextRegion) -> bool:

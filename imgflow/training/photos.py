@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,10 +22,6 @@ _TEXTURES = ("brick", "grass", "gravel", "hubble_deep_field", "immunohistochemis
     "retina")  # fmt: skip
 # How often a part of another photo is in front of one.
 _IN_FRONT = 0.2
-# How often two photos are one picture, as in a window that also mirrors; how often a photo is bent,
-# and how often its tones and colours are others. Few photos then show more: what a network learns
-# by heart of their places and colours it does not meet again.
-_MIRRORED, _BENT, _RECOLOURED = 0.1, 0.2, 0.35
 # How often a photo is seen from so far that it does not fill the frame: small photos of grass,
 # leaves and fur are rougher than any part of a large one.
 _FAR = 0.35
@@ -67,15 +62,13 @@ def scene(photos: list[Photo], height: int, width: int, chance: Random) -> Photo
     """A part of a random photo as another camera might have taken it: (height, width, 3).
 
     Scaled down by a random factor, mirrored or turned, in another exposure and colour, sometimes
-    soft, sharpened, noisy, bent, or squeezed by JPEG; now and then with a part of another photo in
-    front of it, or with another one mirrored in it.
+    soft, sharpened, noisy, or squeezed by JPEG; now and then with a part of another photo in
+    front of it.
     """
     found = _seen(chance.choice(photos), height, width, chance)
-    more = chance.random()
-    if more < _IN_FRONT + _MIRRORED:
-        other = _seen(chance.choice(photos), height, width, chance)
-        laid = _in_front if more < _IN_FRONT else _mirrored
-        found = laid(found, other, chance)
+    if chance.random() < _IN_FRONT:
+        front = _seen(chance.choice(photos), height, width, chance)
+        found = _in_front(found, front, chance)
     return squeezed(found, chance) if chance.random() < 0.4 else found
 
 
@@ -89,23 +82,13 @@ def _in_front(photo: Photo, front: Photo, chance: Random) -> Photo:
     return np.clip(np.rint(photo * (1 - share) + front * share), 0, 255).astype(np.uint8)
 
 
-def _mirrored(photo: Photo, other: Photo, chance: Random) -> Photo:
-    """Two photos of the same size, the one shining through the other."""
-    share = chance.uniform(0.25, 0.75)
-    return np.asarray(cv2.addWeighted(photo, 1 - share, other, share, 0), np.uint8)
-
-
 def _seen(photo: Photo, height: int, width: int, chance: Random) -> Photo:
     part = _cut(photo, height, width, chance)
     if chance.random() < 0.3:
         part = _tilted(part, chance)
-    if chance.random() < _BENT:
-        part = _bent(part, chance)
     found: NDArray[Any] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
     found = _turned(found, chance)
     values: NDArray[Any] = found.astype(np.float32) / 255
-    if chance.random() < _RECOLOURED:
-        values = _recoloured(values, chance)
     if chance.random() < 0.3:  # from grey to garish
         grey = values.mean(axis=2, keepdims=True)
         values = grey + chance.uniform(0, 1.8) * (values - grey)
@@ -150,42 +133,6 @@ def _tilted(photo: NDArray[Any], chance: Random) -> NDArray[Any]:
     return np.asarray(
         cv2.warpAffine(photo, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     )
-
-
-def _bent(photo: NDArray[Any], chance: Random) -> NDArray[Any]:
-    """As if on a cloth with folds; what comes into the frame is mirrored."""
-    height, width = photo.shape[:2]
-    knots = chance.choice((3, 5, 9))
-    draw = np.random.default_rng(chance.getrandbits(32))
-    # Folds as steep as this neither tear nor overlap.
-    reach = chance.uniform(0.05, 0.25) * min(height, width) / knots
-    moved = (reach * draw.normal(size=(knots, knots, 2))).astype(np.float32)
-    shift = cv2.resize(moved, (width, height), interpolation=cv2.INTER_CUBIC)
-    down, across = np.mgrid[:height, :width].astype(np.float32)
-    return np.asarray(
-        cv2.remap(
-            photo, across + shift[:, :, 0], down + shift[:, :, 1], cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
-    )  # fmt: skip
-
-
-def _recoloured(values: NDArray[Any], chance: Random) -> NDArray[Any]:
-    """(H, W, 3) 0..1 with other tones, now and then as a negative, and other hues."""
-    draw = np.random.default_rng(chance.getrandbits(32))
-    knots = np.linspace(0, 1, 5)
-    curve = knots + 0.12 * draw.normal(size=5)
-    if chance.random() < 0.2:
-        curve = curve[::-1]
-    curves = curve + 0.05 * draw.normal(size=(3, 5))
-    values = np.clip(values, 0, 1)
-    toned = [np.interp(values[:, :, kind], knots, curves[kind]) for kind in range(3)]
-    # Around the axis of greys (Rodrigues).
-    turn = chance.uniform(-math.pi, math.pi) * chance.random() ** 2
-    third, side = (1 - math.cos(turn)) / 3, math.sin(turn) / math.sqrt(3)
-    around = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    matrix = math.cos(turn) * np.eye(3) + third + side * around
-    return np.asarray(np.dstack(toned) @ matrix.T, np.float32)
 
 
 def _turned(photo: NDArray[Any], chance: Random) -> NDArray[Any]:

@@ -27,16 +27,12 @@ _SHIFT = 4
 
 def texture(photo: Photo, height: int, width: int, chance: Random) -> Photo:
     """A picture (height, width, 3) in the colours of a photo: clouds, and on them leaves, strands,
-    or both; now and then strands grow on the photo itself, or things stand on it in rows; or what
-    is as rough as a part of it, as sand, water and cloth are."""
+    or both; now and then strands grow on the photo itself, or things stand on it in rows."""
     draw = np.random.default_rng(chance.getrandbits(32))
     palette = _palette(photo, draw)
     # Drawn larger than it is seen: soft edges.
     rows, columns = round(height * 1.5), round(width * 1.5)
-    kind = chance.random()
-    if kind < 0.25:
-        canvas = _as_rough(photo, rows, columns, draw)
-    elif kind < 0.6:
+    if chance.random() < 0.5:
         canvas = np.asarray(
             cv2.resize(photo, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
         )
@@ -74,29 +70,6 @@ def _fractal(height: int, width: int, fall: float, draw: np.random.Generator) ->
     field = np.fft.irfft2(noise / frequency**fall, s=(side, side))
     field = (field / max(float(field.std()), 1e-9)).astype(np.float32)
     return np.asarray(cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC))
-
-
-def _as_rough(photo: Photo, height: int, width: int, draw: np.random.Generator) -> Photo:
-    """(height, width, 3) with the spectrum of a square of the photo and random phases, its colours
-    bound together as they were (random phase noise; Galerne, Gousseau, Morel 2011)."""
-    most = min(photo.shape[:2])
-    side = int(draw.integers(min(most, 96), min(most, 512) + 1))
-    top = int(draw.integers(0, photo.shape[0] - side + 1))
-    left = int(draw.integers(0, photo.shape[1] - side + 1))
-    part = photo[top : top + side, left : left + side].astype(np.float32)
-    mean = part.mean(axis=(0, 1))
-    # Its rims do not meet: faded out, they leave no cross in the spectrum.
-    fade = np.hanning(side + 2)[1:-1]
-    spectrum = np.fft.rfft2((part - mean) * (fade[:, None] * fade)[:, :, None], axes=(0, 1))
-    phases = np.fft.rfft2(draw.normal(size=(side, side)))
-    phases /= np.maximum(np.abs(phases), 1e-9)
-    noise = np.fft.irfft2(spectrum * phases[:, :, None], s=(side, side), axes=(0, 1))
-    # Fading took this share of its spread.
-    made = mean + noise * (draw.uniform(0.8, 1.5) / float(np.mean(fade**2)))
-    again = -(-height // side), -(-width // side), 1
-    return np.ascontiguousarray(
-        np.clip(np.tile(made, again)[:height, :width], 0, 255).astype(np.uint8)
-    )
 
 
 def _clouds(
