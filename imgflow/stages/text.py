@@ -33,7 +33,7 @@ _VERSION = "3"
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
-# How sure it is of what it read where it read anything.
+# How sure it is where it reads and does not guess.
 _READ = 0.6
 # No overlay covers more of a photo than this; a box that does is a misread texture.
 _MAX_AREA = 0.6
@@ -141,10 +141,11 @@ def find_text(
             judged = judge(view, [*read, *more], letters)
             judged[len(read) :] = [_unseen(region) for region in judged[len(read) :]]
             legible = [region for region in judged if _is_legible(region)]
-    # What was guessed says nothing of the letters that the eraser sees there.
+    # What was guessed says no more of the letters that the eraser sees there than that they are.
     known = _outlines(legible, scale)
     marks = _outlines([region for region in legible if region.kind == "overlay"], scale)
-    others = unread_overlays(view, letters, known, detector, marks=marks)
+    guesses = _outlines([region for region in judged if region not in legible], scale)
+    others = unread_overlays(view, letters, known, detector, marks=marks, guesses=guesses)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
 
 
@@ -404,7 +405,7 @@ def is_text(region: TextRegion, shape: tuple[int, ...], settings: DetextSettings
         return False
     if not region.text:  # not by its wording, but by its letters' look
         return region.kind != "product"
-    return region.confidence >= settings.min_confidence and (_characters(region) >= _MIN_CHARACTERS)
+    return region.confidence >= settings.min_confidence and _characters(region) >= _MIN_CHARACTERS
 
 
 def _is_misread(region: TextRegion, shape: tuple[int, ...]) -> bool:

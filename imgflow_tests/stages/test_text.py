@@ -234,7 +234,7 @@ def test_a_large_photo_is_surveyed_in_a_smaller_copy(large: Stamped) -> None:
     # Its place is told in the photo's pixels all the same.
     corners = np.array(found.polygon)
     assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], large.box, atol=12)
-    assert (found.text, found.kind) == ("", "overlay")
+    assert (found.text, found.kind) == ("", None)
 
 
 def test_a_line_that_ocr_reads_by_itself_is_judged_with_its_words(
@@ -280,7 +280,7 @@ def test_a_texture_that_is_taken_for_text_hides_no_letters(
 
     monkeypatch.setattr("imgflow.stages.text.judge", printed)
     (found,) = find_text(stamped.pixels, Misreading(), Surveyor())
-    assert (found.text, found.kind) == ("", "overlay")
+    assert (found.text, found.kind) == ("", None)
 
 
 @pytest.mark.parametrize(

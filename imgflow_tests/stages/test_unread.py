@@ -119,17 +119,25 @@ def test_alone_a_person_has_to_look_at_letters_that_nobody_can_read() -> None:
     assert [each.kind for each in read] == ["overlay", "overlay"]
 
 
-def test_beyond_doubt_nobody_is_asked_unless_something_is_printed(
+def test_what_ocr_sees_too_is_an_overlay_where_nothing_is_printed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Letters on a label, too, may be such that nobody can read them."""
+    """It need not read it. Letters on a label, too, may be such that nobody can."""
+    drawn, (box,) = written(("WATER", (120, 100)))
+    printed, (label,) = written(("LABEL", (40, 30)))
+    nothing = np.zeros_like(drawn)
+
+    def kind(product: Pixels, *guesses: Box) -> str | None:
+        letters, seen = TextMap(drawn, product), [outline(each) for each in guesses]
+        (found,) = unread_overlays(photo_of(letters), letters, [], FakeDetector(), guesses=seen)
+        return found.kind
+
+    assert kind(nothing, box) is None, "the judge of these tests is not sure enough"
     monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * ALONE)
-    drawn, _ = written(("WATER", (120, 100)))
-    printed, _ = written(("LABEL", (40, 30)))
-    for product, kind in ((np.zeros_like(drawn), "overlay"), (printed, None)):
-        letters = TextMap(drawn, product)
-        (found,) = unread_overlays(photo_of(letters), letters, [], FakeDetector())
-        assert found.kind == kind
+    assert kind(nothing, box) == "overlay"
+    assert kind(nothing) is None
+    assert kind(nothing, label) is None
+    assert kind(printed, box) is None
 
 
 def test_what_is_repeated_all_over_the_photo_lies_over_it() -> None:
