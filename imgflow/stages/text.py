@@ -144,7 +144,7 @@ def find_text(
     # What was guessed says no more of the letters that the eraser sees there than that they are.
     known = _outlines(legible, scale)
     marks = _outlines([region for region in legible if region.kind == "overlay"], scale)
-    guesses = _outlines([region for region in judged if region not in legible], scale)
+    guesses = _outlines([region for region in judged if not _is_legible(region)], scale)
     others = unread_overlays(view, letters, known, detector, marks=marks, guesses=guesses)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
 

@@ -231,19 +231,28 @@ def _lines(
     if not found:
         return []
     regions = [_region(each.box, "", each.sure, _chance(score)) for score, each in found]
-    repeated = bool(repeats(letters.overlay.astype(np.float32) / np.float32(255)))
-    printed = int(np.count_nonzero(letters.product >= PRINT)) >= LEAST_TRACE
-    seen_too = not printed and any(_is_seen_too(*each, guesses) for each in found)
-    if marks or repeated or seen_too:
+    if marks or _are_seen_too(letters, found, guesses) or _are_repeated(letters):
         return regions
     # Windows in a row stand as letters do: nothing bears out what nobody can read.
     doubt = {"kind": None, "reasons": [_REASON, _ALONE]}
     return [region.model_copy(update=doubt) for region in regions]
 
 
-def _is_seen_too(score: float, group: LetterGroup, guesses: Sequence[NDArray[np.float32]]) -> bool:
-    """Whether OCR, too, sees text in letters that the judge is sure of."""
-    return score >= _CERTAIN and any(_inside(each, group.box) >= _SEEN_TOO for each in guesses)
+def _are_repeated(letters: TextMap) -> bool:
+    return bool(repeats(letters.overlay.astype(np.float32) / np.float32(255)))
+
+
+def _are_seen_too(
+    letters: TextMap,
+    found: Sequence[tuple[float, LetterGroup]],
+    guesses: Sequence[NDArray[np.float32]],
+) -> bool:
+    """Whether OCR, too, sees text in letters that the judge is sure of, in a photo where nothing is
+    printed."""
+    if np.count_nonzero(letters.product >= PRINT) >= LEAST_TRACE:
+        return False
+    sure = [group.box for score, group in found if score >= _CERTAIN]
+    return any(_inside(guess, box) >= _SEEN_TOO for guess in guesses for box in sure)
 
 
 def _inside(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -265,9 +274,7 @@ def _apart(
 
 def _shared(one: LetterGroup, other: LetterGroup) -> float:
     """Share of the smaller one's box that lies in the other's."""
-    area, _ = cv2.intersectConvexConvex(one.box, other.box)
-    smaller = min(cv2.contourArea(one.box), cv2.contourArea(other.box))
-    return float(area) / max(smaller, 1.0)
+    return max(_inside(one.box, other.box), _inside(other.box, one.box))
 
 
 def _chance(logit: float) -> float:
