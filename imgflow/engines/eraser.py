@@ -47,7 +47,7 @@ _AT_ONCE = 1_400_000
 _FINDER_TILE, _RESTORER_TILE = 1024, 768
 # From which probability on a pixel counts as text, and from which share of the surest one within so
 # many pixels: a mask that also covers what is between letters hides what its ground looks like.
-_TEXT, _SURE, _NEIGHBOURS = 0.2, 0.5, 8
+_TEXT, _SURE, _NEIGHBOURS = 0.2, 0.6, 8
 # The same share where no veil explains what is seen under such a mask; and how clearly the ground
 # must then be seen through it (a correlation).
 _SUREST, _CLEARLY = 0.75, 0.5
@@ -57,13 +57,16 @@ _SUREST, _CLEARLY = 0.75, 0.5
 _CLOSE, _HINT, _HINTS = 600, 0.25, 60
 CLOSEST = 2.0
 """Most times that a small photo is looked at enlarged."""
+# How large a place is looked at, where that goes through the network at once, to tell strokes from
+# what is between them, with so many pixels around it; and how much more the surer looks count.
+_NEARER, _AROUND, _SURER = (2, 3), 64, 4
 # Pixels around text that tell what its ground looks like. Text nearer than that is of one veil.
 _CONTEXT = 96
 # What JPEG smears beyond the fringe.
 _FRINGE = 1
-# Photos and crops of which is remembered what was seen in them: strokes are looked for, and taken
-# off, where text was seen before.
-_REMEMBERED = 4
+# Pixels of photos and crops of which is remembered what was seen in them: strokes are looked for,
+# and taken off, where text was seen before.
+_REMEMBERED = 4 * _AT_ONCE
 # The plain fill.
 _TELEA = OpenCvFill("telea", "telea-2004-opencv", cv2.INPAINT_TELEA)
 
@@ -100,7 +103,7 @@ class NeuralEraser:
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-9",
+            model_id="imgflow-eraser-10",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             receptive=FINDER_RECEPTIVE,
@@ -113,7 +116,11 @@ class NeuralEraser:
         return TextMap(planes[:, :, 0], planes[:, :, 1])
 
     def find(self, pixels: NDArray[np.generic], region: NDArray[np.uint8]) -> Found:
-        chance = _wanted(self._letters(pixels).planes, region)
+        letters = self._letters(pixels)
+        planes = letters.planes
+        if not letters.moves:  # copies of a mark tell more of each other
+            planes = self._nearer(_shares(pixels), planes, region)
+        chance = _wanted(planes, region)
         sure = chance[(chance > _TEXT) & (region > 0)]
         confidence = float(sure.mean()) if sure.size else 0.0
         return Found(_strokes(chance, region), confidence)
@@ -199,7 +206,7 @@ class NeuralEraser:
         letters = _read(planes, repeats(planes[:, :, 0]))
         if pixels.shape[0] * pixels.shape[1] <= _AT_ONCE:  # of larger ones all would be too much
             self._seen[key] = letters
-            while len(self._seen) > _REMEMBERED:
+            while sum(each.planes[:, :, 0].size for each in self._seen.values()) > _REMEMBERED:
                 self._seen.popitem(last=False)
         return letters
 
@@ -210,10 +217,28 @@ class NeuralEraser:
         closer = min(_CLOSE / max(min(height, width), 1), CLOSEST)
         if closer <= 1:
             return mean_of_looks(self._look, photo, 2, enough=_shows_nothing)
+        both = self._look_closer(photo, closer) + self._look(photo)
+        return np.asarray(both / np.float32(2), np.float32)
+
+    def _nearer(self, photo: Planes, seen: Planes, region: NDArray[np.uint8]) -> Planes:
+        """What is seen of text in a photo, (H, W, 2), sharper in a region."""
+        sharper = seen.copy()
+        for box in hole_boxes(region, _CONTEXT):
+            window = box.padded(_AROUND, *region.shape).slices
+            part = photo[window]
+            looks = [seen[window]]
+            for times in _NEARER:
+                if times**2 * part.shape[0] * part.shape[1] <= _AT_ONCE:
+                    looks.append(self._look_closer(part, times))
+            sharper[window] = _surer_mean(looks, region[window] > 0)
+        return sharper
+
+    def _look_closer(self, photo: Planes, closer: float) -> Planes:
+        """One look at a photo that many times as large."""
+        height, width = photo.shape[:2]
         size = round(width * closer), round(height * closer)
         large = self._look(np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)))
-        small = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-        return np.asarray((self._look(photo) + small) / np.float32(2), np.float32)
+        return np.asarray(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA))
 
     def _look(self, seen: Planes) -> Planes:
         """One look at (H, W, 3), 0..1."""
@@ -301,6 +326,16 @@ def _read(planes: Planes, moves: Sequence[Move]) -> _Letters:
     """What the network sees, (H, W, 2), with what the copies of a repeated mark add to it."""
     drawn = folded(planes[:, :, 0], moves)
     return _Letters(np.dstack([drawn, np.minimum(planes[:, :, 1], 1 - drawn)]), moves)
+
+
+def _surer_mean(looks: Sequence[Planes], region: NDArray[np.bool_]) -> Planes:
+    """Mean of looks (H, W, 2) at one place. One counts the more the surer it is, in a region
+    (H, W), of what the first takes for text."""
+    text = region & (looks[0].sum(axis=2) > _TEXT)
+    if not text.any():
+        return looks[0]
+    sure = [float(look[text].sum(axis=1).mean()) ** _SURER for look in looks]
+    return np.average(np.stack(looks), axis=0, weights=sure).astype(np.float32)
 
 
 def _shows_nothing(letters: Planes) -> bool:

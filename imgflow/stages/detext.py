@@ -305,7 +305,7 @@ def _engines(policy: Policy, engines: Engines) -> dict[str, list[EngineSpec | Ab
 
 
 STAGE = Stage(
-    code_version="13",
+    code_version="14",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

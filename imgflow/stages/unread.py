@@ -10,14 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.spec import TextDetector, TextMap
+from imgflow.engines.spec import Eraser, TextDetector, TextMap
 from imgflow.engines.unread import beside, candidates, load_weights, look, look_at_strokes
 from imgflow.imaging.folding import repeats
 from imgflow.imaging.lettergroups import LetterGroup, grouped, without
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import polygon_mask
 from imgflow.lineage.record import TextRegion
-from imgflow.stages.reading import LEAST_TRACE, PRINT, stretch_contrast
+from imgflow.stages.levelled import read_level, seen_level
+from imgflow.stages.reading import LEAST_TRACE, PRINT
 
 # ---- words: letters without a photo behind them are easier to read
 # Probabilities, of 255, that are white and black on the page that OCR is given.
@@ -29,10 +30,13 @@ _LETTERS, _MAPPED = 4, 0.6
 # ---- lines by themselves: small or turned letters are easier to read large and level
 # From which logit on letters are worth reading at all, and so, and how many lines of a photo.
 _PLAUSIBLE, _WORTH, _MOST_LINES = -3.0, -2.0, 5
-# Pixels of their height then, and of a line at most; ground around it, in heights. How sure OCR is
-# of what it reads.
-_HIGH, _LONGEST, _MARGIN, _READ = 40, 1600, 0.35, 0.65
+# How sure OCR is of what it reads there.
+_READ = 0.65
 # ---- letters that nobody can read
+# Probability, of 255, from which on a pixel is a letter's in a line by itself, share of the line
+# that such pixels are (of 139 true lines 95 % have it, in 200 photos without text nothing has).
+# Characters that OCR reads there, even wrongly, and how sure it is of as many in the photo.
+_SHOWN, _COVERED, _SAID, _SPOKEN = 90, 0.08, 3, 0.5
 # From which logit on they are an overlay where nothing is printed and OCR sees text there, too, and
 # share of what it sees that lies in them. The logit alone, from 1.5 on, altered 4 of 100 photos
 # without any text.
@@ -54,7 +58,7 @@ _REASON = "letters drawn over the photo"
 UNSEEN = "OCR alone does not see it"
 """Why a region is one that OCR, asked about the photo, did not read."""
 _GOES_ON = "goes on with an overlay beside it"
-_ALONE = "no other text lies over the photo"
+_NOTHING_ELSE = "no other text lies over the photo"
 
 
 def unread_overlays(
@@ -62,18 +66,22 @@ def unread_overlays(
     letters: TextMap,
     known: Sequence[NDArray[np.float32]],
     detector: TextDetector,
+    eraser: Eraser,
     *,
     marks: Sequence[NDArray[np.float32]] = (),
     guesses: Sequence[NDArray[np.float32]] = (),
+    printed: bool = False,
 ) -> list[TextRegion]:
     """Regions of overlaid text beside the known ones, in the map's pixels.
 
     pixels: the photo, (H, W, 3) uint8, of any size; all else is in the map's pixels.
     known: (4, 2) polygons of x, y. marks: those of them that are overlays. guesses: other such
-    polygons, of what OCR sees and cannot read. What a region says is read off the map itself; it is
+    polygons, of what OCR sees and cannot read. printed: whether text is known to be part of what
+    the photo shows. What a region says is read off the map itself; it is
     empty where letters are too crooked for that, but beyond doubt, or go on with a text that is
-    known. Letters that nobody can read and nothing bears out, neither a known overlay nor their
-    copies nor, where nothing is printed, a guess of OCR, are of no kind: a person has to look.
+    known. Letters that nobody can read are none where the eraser does not see them again in a line
+    by itself; where nothing bears them out, neither a known overlay nor their copies nor, where
+    nothing is printed, what OCR guesses there, they are of no kind: a person has to look.
     """
     left = without(letters.overlay, known)
     words = _words(left, detector)
@@ -82,7 +90,12 @@ def unread_overlays(
     left = without(left, outlines)
     parts = _further(left, marks)
     left = without(left, [np.array(region.polygon, np.float32) for region in parts])
-    return [*words, *parts, *_lines(pixels, TextMap(left, letters.product), marks, guesses)]
+    rest = TextMap(left, letters.product)
+    found = _lines(pixels, rest, marks)
+    if found and not marks and not _are_repeated(rest):
+        printed = printed or int((letters.product >= PRINT).sum()) >= LEAST_TRACE
+        return _alone(pixels, rest, found, guesses, detector, eraser, printed=printed)
+    return [*words, *parts, *(_unread(*each) for each in found)]
 
 
 def plausible(pixels: NDArray[np.uint8], letters: TextMap) -> list[LetterGroup]:
@@ -104,8 +117,8 @@ def lines_read_alone(
     found = []
     for _, group in _apart(scored, [])[:_MOST_LINES]:
         line = group.box * scale
-        text, confidence = detector.read(_level(pixels, line))
-        if sum(each.isalnum() for each in text) >= _LETTERS and confidence >= _READ:
+        text, confidence = read_level(pixels, line, detector)
+        if _characters(text) >= _LETTERS and confidence >= _READ:
             polygon = line.round(1).tolist()
             found.append(TextRegion(polygon=polygon, text=text, confidence=confidence))
     return found
@@ -121,43 +134,34 @@ def _scored(pixels: NDArray[np.uint8], letters: TextMap) -> list[tuple[float, Le
     return list(zip(map(float, scores), groups, strict=True))
 
 
-def _level(pixels: NDArray[np.uint8], line: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A line of a photo, (4, 2) x, y, turned level, of the height that is read best, in clear
-    contrast."""
-    middle, (along, across), angle = cv2.minAreaRect(line)
-    if along < across:
-        along, across, angle = across, along, angle - 90
-    scale = min(_HIGH / max(across, 1.0), _LONGEST / max(along, 1.0))
-    # As most people would turn it.
-    matrix = np.asarray(cv2.getRotationMatrix2D(middle, (angle + 90) % 180 - 90, scale))
-    width, height = (round(scale * side + 2 * _MARGIN * _HIGH) for side in (along, across))
-    matrix[:, 2] = matrix[:, 2] + (width / 2 - middle[0], height / 2 - middle[1])
-    strip = cv2.warpAffine(
-        pixels, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    return stretch_contrast(np.asarray(strip, np.uint8))
-
-
 def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]:
     """What OCR reads where the letters stand dark on white."""
     if int((drawn >= 255 * _MAPPED).sum()) < _LEAST_INK:
         return []
-    shade = (drawn.astype(np.float32) - _WHITE) * (255 / (_BLACK - _WHITE))
-    page = 255 - np.clip(shade, 0, 255).astype(np.uint8)
+    page = _page(drawn)
     scale = min(_PAGE / min(page.shape), 1.0)
     if scale < 1:
         size = round(page.shape[1] * scale), round(page.shape[0] * scale)
         page = np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8)
     found = []
-    for read in detector.detect(np.repeat(page[:, :, None], 3, axis=2)):
+    for read in detector.detect(page):
         polygon = np.array(read.polygon, np.float32) / scale
         inside = drawn[polygon_mask([polygon], *drawn.shape) > 0]
         strokes = inside[inside >= _WHITE]
         sure = float(strokes.mean()) / 255 if strokes.size else 0.0
-        letters = sum(each.isalnum() for each in read.text)
-        if letters >= _LETTERS and sure >= _MAPPED:
+        if _characters(read.text) >= _LETTERS and sure >= _MAPPED:
             found.append(_region(polygon, read.text, read.confidence, sure))
     return found
+
+
+def _page(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) with the letters of a map (H, W) dark on white."""
+    shade = (drawn.astype(np.float32) - _WHITE) * (255 / (_BLACK - _WHITE))
+    return np.repeat(255 - np.clip(shade, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _characters(text: str) -> int:
+    return sum(each.isalnum() for each in text)
 
 
 def _further(drawn: NDArray[np.uint8], marks: Sequence[NDArray[np.float32]]) -> list[TextRegion]:
@@ -205,12 +209,10 @@ def _next(mark: NDArray[np.float32], letters: LetterGroup) -> bool:
 
 
 def _lines(
-    pixels: NDArray[np.uint8],
-    letters: TextMap,
-    marks: Sequence[NDArray[np.float32]],
-    guesses: Sequence[NDArray[np.float32]],
-) -> list[TextRegion]:
-    """Groups of letters in a map without the known ones, as far as the judge of them is sure."""
+    pixels: NDArray[np.uint8], letters: TextMap, marks: Sequence[NDArray[np.float32]]
+) -> list[tuple[float, LetterGroup]]:
+    """Groups of letters in a map without the known ones, as far as the judge of them is sure, and
+    how sure it is."""
     groups = candidates(letters.overlay)
     if not groups:
         return []
@@ -228,14 +230,46 @@ def _lines(
             break
         found += new
         known += [group.box for _, group in new]
-    if not found:
-        return []
-    regions = [_region(each.box, "", each.sure, _chance(score)) for score, each in found]
-    if marks or _are_seen_too(letters, found, guesses) or _are_repeated(letters):
+    return found
+
+
+def _alone(
+    pixels: NDArray[np.uint8],
+    letters: TextMap,
+    found: Sequence[tuple[float, LetterGroup]],
+    guesses: Sequence[NDArray[np.float32]],
+    detector: TextDetector,
+    eraser: Eraser,
+    *,
+    printed: bool,
+) -> list[TextRegion]:
+    """Those of the groups that are letters in lines by themselves, too. Windows in a row stand as
+    letters do: nothing else over the photo bears these out."""
+    scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
+    lines = [group.box * scale for _, group in found]
+    seen = [seen_level(pixels, line, eraser) for line in lines]
+    shown = [n for n, each in enumerate(seen) if float((each >= _SHOWN).mean()) >= _COVERED]
+    regions = [_unread(*found[n]) for n in shown]
+    if not printed and (
+        _are_seen_too([found[n] for n in shown], guesses)
+        or any(_says_something(pixels, lines[n], seen[n], detector) for n in shown)
+    ):
         return regions
-    # Windows in a row stand as letters do: nothing bears out what nobody can read.
-    doubt = {"kind": None, "reasons": [_REASON, _ALONE]}
+    doubt = {"kind": None, "reasons": [_REASON, _NOTHING_ELSE]}
     return [region.model_copy(update=doubt) for region in regions]
+
+
+def _says_something(
+    pixels: NDArray[np.uint8],
+    line: NDArray[np.float32],
+    seen: NDArray[np.uint8],
+    detector: TextDetector,
+) -> bool:
+    """Whether OCR reads anything in a line by itself, or in what the eraser sees of it."""
+    if _characters(detector.read(_page(seen))[0]) >= _SAID:
+        return True
+    text, confidence = read_level(pixels, line, detector)
+    return _characters(text) >= _SAID and confidence >= _SPOKEN
 
 
 def _are_repeated(letters: TextMap) -> bool:
@@ -243,14 +277,9 @@ def _are_repeated(letters: TextMap) -> bool:
 
 
 def _are_seen_too(
-    letters: TextMap,
-    found: Sequence[tuple[float, LetterGroup]],
-    guesses: Sequence[NDArray[np.float32]],
+    found: Sequence[tuple[float, LetterGroup]], guesses: Sequence[NDArray[np.float32]]
 ) -> bool:
-    """Whether OCR, too, sees text in letters that the judge is sure of, in a photo where nothing is
-    printed."""
-    if np.count_nonzero(letters.product >= PRINT) >= LEAST_TRACE:
-        return False
+    """Whether OCR sees text in letters that the judge is sure of."""
     sure = [group.box for score, group in found if score >= _CERTAIN]
     return any(_inside(guess, box) >= _SEEN_TOO for guess in guesses for box in sure)
 
@@ -277,8 +306,8 @@ def _shared(one: LetterGroup, other: LetterGroup) -> float:
     return max(_inside(one.box, other.box), _inside(other.box, one.box))
 
 
-def _chance(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit))
+def _unread(logit: float, letters: LetterGroup) -> TextRegion:
+    return _region(letters.box, "", letters.sure, 1 / (1 + math.exp(-logit)))
 
 
 def _region(

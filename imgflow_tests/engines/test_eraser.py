@@ -87,9 +87,11 @@ def test_without_a_region_nothing_is_found(weights: Path) -> None:
 
 
 def answering(kinds: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, weights: Path) -> Any:
-    """An engine whose finder gives these chances (H, W, 2) of overlaid and of product text."""
+    """An engine whose finder gives these chances (H, W, 2) of overlaid and of product text, from
+    far and from near."""
     engine = NeuralEraser(weights=weights)
     monkeypatch.setattr(NeuralEraser, "_letters", lambda *_: _Letters(kinds))
+    monkeypatch.setattr(NeuralEraser, "_nearer", lambda *_: kinds)
     return engine
 
 
@@ -211,6 +213,7 @@ def test_what_was_seen_once_is_not_looked_at_again(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, looks = NeuralEraser(weights=weights), []
+    monkeypatch.setattr("imgflow.engines.eraser._NEARER", ())
     find = engine._find
     monkeypatch.setattr(engine, "_find", lambda seen: looks.append(0) or find(seen))
     pixels, region = noise(64, 64), np.full((64, 64), 255, np.uint8)
@@ -245,6 +248,52 @@ def test_small_photos_are_looked_at_closer(
     kinds = engine._letters(noise(*size)).planes
     assert shapes == seen
     assert kinds.shape == (*size, 2)
+
+
+def near_and_far(
+    far: float, near: float, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, list[Any]]:
+    """An engine that sees a bar of a photo (100, 300) with a chance from far, and from near most of
+    it with another one; and the shapes of what it looks at."""
+    engine, shapes = NeuralEraser(weights=weights), []
+
+    def look(_: Any, seen: Any) -> Any:
+        shapes.append(seen.shape[:2])
+        kinds = np.zeros((*seen.shape[:2], 2), np.float32)
+        times = seen.shape[0] // 100
+        # The place begins at the photo's edges.
+        kinds[times * 50 : times * 60, times * 34 : times * 130, 0] = near
+        return kinds
+
+    kinds = np.zeros((100, 300, 2), np.float32)
+    kinds[50:60, 34:146, 0] = far
+    monkeypatch.setattr(NeuralEraser, "_letters", lambda *_: _Letters(kinds))
+    monkeypatch.setattr(NeuralEraser, "_look", look)
+    return engine, shapes
+
+
+def test_strokes_are_looked_for_from_near(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    region = np.zeros((100, 300), np.uint8)
+    region[40:70, 30:150] = 255
+    engine, shapes = near_and_far(0.7, 0.9, weights, monkeypatch)
+    mask = engine.find(noise(100, 300), region).mask
+    assert shapes == [(200, 428), (300, 642)], "the region and what is around it, enlarged"
+    assert (mask[50:60, 34:130] > 0).all()
+    assert not mask[50:60, 139:].any(), "what two nearer looks deny"
+    engine, _ = near_and_far(0.9, 0.2, weights, monkeypatch)
+    mask = engine.find(noise(100, 300), region).mask
+    assert (mask[50:60, 34:146] > 0).all(), "the surer look counts more"
+
+
+def test_nobody_looks_nearer_than_goes_through_the_network_at_once(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgflow.engines.eraser._AT_ONCE", 8 * 100 * 214)
+    engine, shapes = near_and_far(0.7, 0.9, weights, monkeypatch)
+    region = np.zeros((100, 300), np.uint8)
+    region[40:70, 30:150] = 255
+    engine.find(noise(100, 300), region)
+    assert shapes == [(200, 428)]
 
 
 def test_what_hides_all_is_filled_from_what_is_around_it(weights: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from samples import FakeDetector, Pixels
+from samples import FakeDetector, FakeEraser, Pixels
 
 from imgflow.engines.spec import TextMap
 from imgflow.engines.trees import Trees
@@ -63,7 +63,7 @@ def unread(
     drawn: Pixels, known: Sequence[Any] = (), detector: FakeDetector | None = None
 ) -> list[TextRegion]:
     letters = TextMap(np.asarray(drawn, np.uint8), np.zeros(drawn.shape, np.uint8))
-    return unread_overlays(photo_of(letters), letters, known, detector or FakeDetector())
+    return unread_overlays(photo_of(letters), letters, known, detector or FakeDetector(), Bright())
 
 
 def photo_of(letters: TextMap) -> Pixels:
@@ -74,19 +74,34 @@ def photo_of(letters: TextMap) -> Pixels:
     return np.clip(ground * (1 - share) + 235 * share, 0, 255).astype(np.uint8)
 
 
+class Bright(FakeEraser):
+    """Sees letters where a photo is light, if it is not blind, and keeps what it was shown."""
+
+    def __init__(self, *, blind: bool = False) -> None:
+        super().__init__()
+        self.blind = blind
+        self.shown: list[Pixels] = []
+
+    def survey(self, pixels: Pixels) -> TextMap:
+        self.shown.append(pixels)
+        light = (pixels.mean(axis=2) > 150) & (not self.blind)
+        overlay = np.where(light, np.uint8(255), np.uint8(0))
+        return TextMap(overlay, np.zeros_like(overlay))
+
+
 class Reader(FakeDetector):
     """Reads the same wherever it looks, and keeps what it was shown."""
 
     def __init__(self, *read: tuple[str, Box]) -> None:
         super().__init__()
-        self.read = read
+        self.told = read
         self.pages: list[Pixels] = []
 
     def detect(self, pixels: Pixels) -> list[TextRegion]:
         self.pages.append(pixels)
         return [
             TextRegion(polygon=outline(box).tolist(), text=text, confidence=0.6)
-            for text, box in self.read
+            for text, box in self.told
         ]
 
 
@@ -112,7 +127,7 @@ def test_alone_a_person_has_to_look_at_letters_that_nobody_can_read() -> None:
     assert "no other text lies over the photo" in found.reasons
     letters = TextMap(drawn, np.zeros(drawn.shape, np.uint8))
     (more,) = unread_overlays(
-        photo_of(letters), letters, [outline(mark)], FakeDetector(), marks=[outline(mark)]
+        photo_of(letters), letters, [outline(mark)], FakeDetector(), Bright(), marks=[outline(mark)]
     )
     assert more.kind == "overlay"
     read = unread(drawn, detector=Reader(("MARK", mark)))
@@ -129,7 +144,8 @@ def test_what_ocr_sees_too_is_an_overlay_where_nothing_is_printed(
 
     def kind(product: Pixels, *guesses: Box) -> str | None:
         letters, seen = TextMap(drawn, product), [outline(each) for each in guesses]
-        (found,) = unread_overlays(photo_of(letters), letters, [], FakeDetector(), guesses=seen)
+        photo = photo_of(letters)
+        (found,) = unread_overlays(photo, letters, [], FakeDetector(), Bright(), guesses=seen)
         return found.kind
 
     assert kind(nothing, box) is None, "the judge of these tests is not sure enough"
@@ -138,6 +154,45 @@ def test_what_ocr_sees_too_is_an_overlay_where_nothing_is_printed(
     assert kind(nothing) is None
     assert kind(nothing, label) is None
     assert kind(printed, box) is None
+
+
+@pytest.mark.parametrize(
+    ("map_says", "photo_says", "confidence", "kind"),
+    [
+        pytest.param("WAIER", "", 0.0, "overlay", id="in-the-map"),
+        pytest.param("", "WAT", 0.5, "overlay", id="in-the-photo"),
+        pytest.param("", "WAT", 0.4, None, id="unsure"),
+        pytest.param("WA", "W. T.", 0.9, None, id="few"),
+    ],
+)
+def test_what_ocr_reads_in_the_line_by_itself_is_an_overlay(
+    map_says: str, photo_says: str, confidence: float, kind: str | None
+) -> None:
+    """Even wrongly: leaves and windows say nothing."""
+
+    class OneLine(FakeDetector):
+        def read(self, line: Pixels) -> tuple[str, float]:
+            # The map's page is dark on white, and larger than the letters alone.
+            return (map_says, 0.3) if line.mean() > 150 else (photo_says, confidence)
+
+    drawn, _ = written(("WATER", (120, 100)))
+    (found,) = unread(drawn, detector=OneLine())
+    assert (found.text, found.kind) == ("", kind)
+    # Next to print nobody can be sure.
+    letters = TextMap(drawn, np.zeros_like(drawn))
+    (found,) = unread_overlays(photo_of(letters), letters, [], OneLine(), Bright(), printed=True)
+    assert found.kind is None
+
+
+def test_letters_that_are_none_from_near_are_left() -> None:
+    drawn, (box,) = written(("WATER", (120, 100)))
+    letters = TextMap(drawn, np.zeros_like(drawn))
+    eraser = Bright(blind=True)
+    assert unread_overlays(photo_of(letters), letters, [], FakeDetector(), eraser) == []
+    (near,) = eraser.shown
+    # The line level, at one height, with its ground around it.
+    assert near.shape[0] == 96
+    assert near.shape[1] == pytest.approx(64 + 32 * (box[2] - box[0]) / (box[3] - box[1]), rel=0.15)
 
 
 def test_what_is_repeated_all_over_the_photo_lies_over_it() -> None:
@@ -190,7 +245,7 @@ def test_what_is_no_line_of_letters_is_none(places: list[Any]) -> None:
 def test_a_product_is_never_an_overlay() -> None:
     printed, _ = written(("NORDWIND", (100, 100)))
     letters = TextMap(np.zeros(SHAPE, np.uint8), printed)
-    assert unread_overlays(photo_of(letters), letters, [], FakeDetector()) == []
+    assert unread_overlays(photo_of(letters), letters, [], FakeDetector(), Bright()) == []
 
 
 def test_a_reading_of_the_map_names_the_region() -> None:
@@ -273,7 +328,7 @@ def beside(drawn: Pixels, mark: Box) -> list[tuple[int, ...]]:
     """Boxes of what is found beside a mark that is known."""
     letters = TextMap(np.asarray(drawn, np.uint8), np.zeros(drawn.shape, np.uint8))
     found = unread_overlays(
-        photo_of(letters), letters, [outline(mark)], FakeDetector(), marks=[outline(mark)]
+        photo_of(letters), letters, [outline(mark)], FakeDetector(), Bright(), marks=[outline(mark)]
     )
     corners = [np.array(each.polygon).round().astype(int) for each in found]
     return [(*each.min(axis=0), *each.max(axis=0)) for each in corners]
