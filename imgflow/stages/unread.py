@@ -33,14 +33,16 @@ _PLAUSIBLE, _WORTH, _MOST_LINES = -3.0, -2.0, 5
 # How sure OCR is of what it reads there.
 _READ = 0.65
 # ---- letters that nobody can read
-# Probability, of 255, from which on a pixel is a letter's in a line by itself, share of the line
-# that such pixels are (of 139 true lines 95 % have it, in 200 photos without text nothing has).
-# Characters that OCR reads there, even wrongly, and how sure it is of as many in the photo.
-_SHOWN, _COVERED, _SAID, _SPOKEN = 90, 0.08, 3, 0.5
-# From which logit on they are an overlay where nothing is printed and OCR sees text there, too, and
-# share of what it sees that lies in them. The logit alone, from 1.5 on, altered 4 of 100 photos
-# without any text.
-_CERTAIN, _SEEN_TOO = 3.0, 0.5
+# Probability, of 255, from which on a pixel is a letter's in a line by itself, and share of the
+# line that such pixels are: of 139 true lines 95 % have it, in 200 photos without text nothing has.
+_SHOWN, _COVERED = 90, 0.08
+# From which logit on they are an overlay where nothing is printed and OCR, too, has something to
+# say of them. The logit alone, from 1.5 on, altered 4 of 100 photos without any text, and from 0.7
+# on with three characters read 2 of 100.
+_CERTAIN = 3.0
+# Share of what it sees in the photo that lies in them. Characters that it reads in the line by
+# itself, even wrongly, and how sure it is of as many in the photo.
+_SEEN_TOO, _SAID, _SPOKEN = 0.5, 3, 0.5
 # Pixels that are enough to be worth reading. How often what was found is looked at again for more;
 # share of a group that a surer one may have in common with it.
 _LEAST_INK, _ROUNDS, _SHARED = 60, 2, 0.2
@@ -77,11 +79,12 @@ def unread_overlays(
     pixels: the photo, (H, W, 3) uint8, of any size; all else is in the map's pixels.
     known: (4, 2) polygons of x, y. marks: those of them that are overlays. guesses: other such
     polygons, of what OCR sees and cannot read. printed: whether text is known to be part of what
-    the photo shows. What a region says is read off the map itself; it is
-    empty where letters are too crooked for that, but beyond doubt, or go on with a text that is
-    known. Letters that nobody can read are none where the eraser does not see them again in a line
-    by itself; where nothing bears them out, neither a known overlay nor their copies nor, where
-    nothing is printed, what OCR guesses there, they are of no kind: a person has to look.
+    the photo shows. What a region says is read off the map itself; it is empty where letters are
+    too crooked for that, but beyond doubt, or go on with a text that is known.
+
+    Letters that nobody can read are none where the eraser does not see them again in a line by
+    itself. Where nothing bears them out, neither a known overlay nor their copies nor, where
+    nothing is printed, what OCR sees or reads there, they are of no kind: a person has to look.
     """
     left = without(letters.overlay, known)
     words = _words(left, detector)
@@ -250,9 +253,10 @@ def _alone(
     seen = [seen_level(pixels, line, eraser) for line in lines]
     shown = [n for n, each in enumerate(seen) if float((each >= _SHOWN).mean()) >= _COVERED]
     regions = [_unread(*found[n]) for n in shown]
+    sure = [n for n in shown if found[n][0] >= _CERTAIN]
     if not printed and (
-        _are_seen_too([found[n] for n in shown], guesses)
-        or any(_says_something(pixels, lines[n], seen[n], detector) for n in shown)
+        _are_seen_too([found[n][1] for n in sure], guesses)
+        or any(_says_something(pixels, lines[n], seen[n], detector) for n in sure)
     ):
         return regions
     doubt = {"kind": None, "reasons": [_REASON, _NOTHING_ELSE]}
@@ -276,12 +280,9 @@ def _are_repeated(letters: TextMap) -> bool:
     return bool(repeats(letters.overlay.astype(np.float32) / np.float32(255)))
 
 
-def _are_seen_too(
-    found: Sequence[tuple[float, LetterGroup]], guesses: Sequence[NDArray[np.float32]]
-) -> bool:
-    """Whether OCR sees text in letters that the judge is sure of."""
-    sure = [group.box for score, group in found if score >= _CERTAIN]
-    return any(_inside(guess, box) >= _SEEN_TOO for guess in guesses for box in sure)
+def _are_seen_too(groups: Sequence[LetterGroup], guesses: Sequence[NDArray[np.float32]]) -> bool:
+    """Whether OCR sees text in letters."""
+    return any(_inside(guess, group.box) >= _SEEN_TOO for guess in guesses for group in groups)
 
 
 def _inside(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -166,7 +166,11 @@ def test_what_ocr_sees_too_is_an_overlay_where_nothing_is_printed(
     ],
 )
 def test_what_ocr_reads_in_the_line_by_itself_is_an_overlay(
-    map_says: str, photo_says: str, confidence: float, kind: str | None
+    map_says: str,
+    photo_says: str,
+    confidence: float,
+    kind: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Even wrongly: leaves and windows say nothing."""
 
@@ -176,6 +180,9 @@ def test_what_ocr_reads_in_the_line_by_itself_is_an_overlay(
             return (map_says, 0.3) if line.mean() > 150 else (photo_says, confidence)
 
     drawn, _ = written(("WATER", (120, 100)))
+    (found,) = unread(drawn, detector=OneLine())
+    assert found.kind is None, "the judge of these tests is not sure enough"
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * ALONE)
     (found,) = unread(drawn, detector=OneLine())
     assert (found.text, found.kind) == ("", kind)
     # Next to print nobody can be sure.
