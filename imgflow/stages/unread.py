@@ -40,8 +40,8 @@ _SHOWN, _COVERED = 90, 0.08
 # say of them. The logit alone, from 1.5 on, altered 4 of 100 photos without any text, and from 0.7
 # on with three characters read 2 of 100.
 _CERTAIN = 3.0
-# Share of what it sees in the photo that lies in them. Characters that it reads in the line by
-# itself, even wrongly, and how sure it is of as many in the photo.
+# Share of what it sees in the photo that lies in them. Different characters that it reads in the
+# line by itself, even wrongly, and how sure it is of as many in the photo.
 _SEEN_TOO, _SAID, _SPOKEN = 0.5, 3, 0.5
 # Pixels that are enough to be worth reading. How often what was found is looked at again for more;
 # share of a group that a surer one may have in common with it.
@@ -269,11 +269,16 @@ def _says_something(
     seen: NDArray[np.uint8],
     detector: TextDetector,
 ) -> bool:
-    """Whether OCR reads anything in a line by itself, or in what the eraser sees of it."""
-    if _characters(detector.read(_page(seen))[0]) >= _SAID:
+    """Whether OCR reads anything in a line by itself, or in what the eraser sees of it; rings in a
+    row are no text."""
+    if _different(detector.read(_page(seen))[0]) >= _SAID:
         return True
     text, confidence = read_level(pixels, line, detector)
-    return _characters(text) >= _SAID and confidence >= _SPOKEN
+    return _different(text) >= _SAID and confidence >= _SPOKEN
+
+
+def _different(text: str) -> int:
+    return len({each for each in text.casefold() if each.isalnum()})
 
 
 def _are_repeated(letters: TextMap) -> bool:

@@ -163,6 +163,7 @@ def test_what_ocr_sees_too_is_an_overlay_where_nothing_is_printed(
         pytest.param("", "WAT", 0.5, "overlay", id="in-the-photo"),
         pytest.param("", "WAT", 0.4, None, id="unsure"),
         pytest.param("WA", "W. T.", 0.9, None, id="few"),
+        pytest.param("0O0O00", "oOo", 0.9, None, id="rings"),
     ],
 )
 def test_what_ocr_reads_in_the_line_by_itself_is_an_overlay(
