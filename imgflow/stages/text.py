@@ -29,7 +29,7 @@ from imgflow.stages.stage import Job, Picture
 from imgflow.stages.unread import UNSEEN, lines_read_alone, plausible, unread_overlays
 
 # Raised whenever what is found in a photo may be another, with the same engines.
-_VERSION = "6"
+_VERSION = "7"
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
@@ -145,7 +145,10 @@ def find_text(
     known = _outlines(legible, scale)
     marks = _outlines([region for region in legible if region.kind == "overlay"], scale)
     guesses = _outlines([region for region in judged if not _is_legible(region)], scale)
-    others = unread_overlays(view, letters, known, detector, eraser, marks=marks, guesses=guesses)
+    printed = any(region.kind == "product" for region in judged)
+    others = unread_overlays(
+        view, letters, known, detector, eraser, marks=marks, guesses=guesses, printed=printed
+    )
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
 
 

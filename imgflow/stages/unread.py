@@ -34,7 +34,7 @@ _PLAUSIBLE, _WORTH, _MOST_LINES = -3.0, -2.0, 5
 _READ = 0.65
 # ---- letters that nobody can read
 # Probability, of 255, from which on a pixel is a letter's in a line by itself, and share of the
-# line that such pixels are: of 139 true lines 95 % have it, in 200 photos without text nothing has.
+# line that such pixels are: nearly all letters have it there, leaves and windows hardly ever.
 _SHOWN, _COVERED = 90, 0.08
 # From which logit on they are an overlay where nothing is printed and OCR, too, has something to
 # say of them. The logit alone, from 1.5 on, altered 4 of 100 photos without any text, and from 0.7
@@ -142,7 +142,7 @@ def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]
     if int((drawn >= 255 * _MAPPED).sum()) < _LEAST_INK:
         return []
     page = _page(drawn)
-    scale = min(_PAGE / min(page.shape), 1.0)
+    scale = min(_PAGE / min(drawn.shape), 1.0)
     if scale < 1:
         size = round(page.shape[1] * scale), round(page.shape[0] * scale)
         page = np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8)

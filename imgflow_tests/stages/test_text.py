@@ -317,6 +317,29 @@ def test_what_nobody_could_read_hides_no_letters(
     assert [each.text for each in found] == words
 
 
+@pytest.mark.parametrize(("printed", "kind"), [("product", None), (None, "overlay")])
+def test_beside_a_print_nobody_is_sure_of_what_cannot_be_read(
+    printed: str | None, kind: str | None, stamped: Stamped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where it was only guessed."""
+
+    class Guessing(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            guess = {"text": "2o2k", "confidence": 0.4}
+            return [each.model_copy(update=guess) for each in super().detect(pixels)]
+
+        def read(self, line: Pixels) -> tuple[str, float]:
+            return "2O24", 0.55
+
+    def judged(view: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+        return [each.model_copy(update={"kind": printed}) for each in regions]
+
+    monkeypatch.setattr("imgflow.stages.text.judge", judged)
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", -100.0)
+    _, found = find_text(stamped.pixels, Guessing(stamped), Surveyor())
+    assert (found.text, found.kind) == ("", kind)
+
+
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_what_ocr_reads_is_not_found_twice(
     size: str, stamped: Stamped, large: Stamped, monkeypatch: pytest.MonkeyPatch

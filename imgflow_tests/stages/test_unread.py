@@ -307,6 +307,15 @@ def test_ocr_sees_dark_letters_on_white_without_the_known_ones() -> None:
     assert page[int(top) : int(bottom), int(left) : int(right)].min() == 0
 
 
+def test_ocr_is_shown_a_large_map_smaller() -> None:
+    drawn, ((left, top, right, bottom),) = written(("LARGE", (120, 100)))
+    large = np.asarray(cv2.resize(drawn, None, fx=4, fy=4), np.uint8)
+    reader = Reader(("LARGE", (2 * left, 2 * top, 2 * right, 2 * bottom)))
+    (found,) = unread(large, detector=reader)
+    assert [page.shape for page in reader.pages] == [(480, 800, 3)]
+    assert np.allclose(found.polygon, 4 * outline((left, top, right, bottom)))
+
+
 def test_a_turned_line_is_one_turned_region() -> None:
     drawn, _ = written(("TURNED", (130, 105)))
     turn = cv2.getRotationMatrix2D((200, 120), 35, 1.0)
