@@ -16,8 +16,9 @@ from imgflow.equipment import equip
 from imgflow.errors import StoreError
 from imgflow.home import Home
 from imgflow.lineage.record import Reason, Version
-from imgflow.pool import LOAD_HINT, Done, Loss, cores, peak_mb, supervise
+from imgflow.pool import Done, Loss, cores, peak_mb, supervise
 from imgflow.store.keys import ImageKey
+from imgflow.worker import LOAD_HINT
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,55 +1,43 @@
-"""A supervised pool of worker processes: an item that crashes its worker costs that item only.
-
-Nothing heavy is imported here at the top: every worker imports this module first.
-"""
+"""A supervised pool of worker processes: an item that crashes its worker costs that item only."""
 
 from __future__ import annotations
 
-import faulthandler
+import atexit
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
-from multiprocessing.context import SpawnContext
-from multiprocessing.synchronize import RLock
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Generic, Self, TextIO, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
-
-from imgflow.engines.loading import kept_by
-from imgflow.errors import EngineUnavailable
+from imgflow.worker import Answer, Duty, Limits, late_log, serve
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Tasks handed to the pool at once, per worker: one at work and one waiting.
-_IN_FLIGHT = 2
-# Pools that may break one after the other without an item done: their workers cannot start.
-_FRUITLESS_POOLS = 3
+# Items that a worker is given at once: one at work and one waiting.
+_GIVEN = 2
+# Workers that may die one after the other without an item begun: they cannot work.
+_FRUITLESS_WORKERS = 3
 # Seconds that loading may take for an item, beside its own time.
 LOAD_TIMEOUT_S = 900.0
-LOAD_HINT = (
-    "Look after the disk that the weights are on, or allow more time (run.load_timeout_s in the "
-    "policy)"
-)
 # Seconds that a worker has for ending itself when the time is up, before it is ended.
 _GRACE_S = 10.0
+# Seconds that workers have for ending themselves when the pool ends.
+_LEAVE_S = 3.0
 # How faulthandler begins where it ends a process whose time is up.
 _TIME_IS_UP = "Timeout ("
 _MAX_LOG = 20_000
-_STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,243 +91,190 @@ def supervise(
     or whose worker dies (segmentation fault, out of memory, kill), yields its loss; the worker
     is replaced. What engines load (engines/loading.py) is not charged to that time: all of it may
     take `load_timeout_s` for an item, and what has hung once is not loaded for another. A worker
-    that dies while it has no item costs none. An exception that `work` raises is raised here.
-    Workers end with this process, however that ends.
+    that dies while it has no item costs none. An exception that `work` or `initializer` raises is
+    raised here. Raises RuntimeError where workers die one after the other before they have begun
+    an item. Workers end with this process, however that ends.
     """
     with tempfile.TemporaryDirectory(prefix="imgflow-pool-") as folder:
-        limits = _Limits(timeout_s, load_timeout_s, Path(folder) / "hung")
+        limits = Limits(timeout_s, load_timeout_s, Path(folder) / "hung")
+        duty = Duty(work, limits, initializer, initargs)
         logs = (Path(folder) / str(number) for number in count())
-        yield from _supervise(work, items, logs, workers, limits, (initializer, initargs))
+        crew: list[_Worker[Item]] = []
+        stop = atexit.register(partial(_stop, crew))
+        try:
+            yield from _supervise(items, logs, duty, crew, workers)
+        finally:
+            atexit.unregister(stop)
+            stop()
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """Seconds that an item may take: at work, and in loading. hung: file with the names of what
-    is not loaded again, a line each: items that wait already must know as well."""
+@dataclass(slots=True)
+class _Given(Generic[Item]):
+    """An item in the hands of a worker. log: there from its beginning until its result is told."""
 
-    work_s: float
-    load_s: float
-    hung: Path
+    item: Item
+    log: Path
 
-    def has_hung(self, what: str) -> bool:
-        return self.hung.exists() and what in self.hung.read_text().splitlines()
 
-    def avoid(self, what: str) -> None:
-        with self.hung.open("a") as file:
-            file.write(f"{what}\n")
+class _Worker(Generic[Item]):
+    """A worker process, and the items it was given: it is at the first of them.
+
+    It has a pipe of its own. Workers that share one (as those of concurrent.futures and pebble
+    do) share its locks too: one that is killed with a lock in its hands stops all the others.
+    """
+
+    def __init__(self, duty: Duty) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, end = context.Pipe()
+        self.given: deque[_Given[Item]] = deque()
+        self.ready = False
+        self._limits = duty.limits
+        self._since = time.monotonic()
+        self._stopped_late = False
+        self._process = context.Process(target=serve, args=(end, duty))
+        self._process.start()
+        end.close()
+
+    def give(self, item: Item, log: Path) -> None:
+        """Hand it an item, which it takes at once and begins in its turn."""
+        packed = pickle.dumps(item)
+        if not self.given:
+            self._since = time.monotonic()
+        self.given.append(_Given(item, log))
+        try:
+            self.pipe.send_bytes(os.fsencode(log))
+            self.pipe.send_bytes(packed)
+        except OSError:  # it is dead: `hear` will tell
+            pass
+
+    def hear(self) -> Answer | None:
+        """What it says; None: it is dead."""
+        try:
+            packed = self.pipe.recv_bytes()
+        except (EOFError, OSError):
+            return None
+        self._since = time.monotonic()
+        answer: Answer = pickle.loads(packed)  # noqa: S301 - from our own process
+        return answer
+
+    def end_if_late(self) -> None:
+        """A worker keeps the time itself; one that cannot is ended at the very latest."""
+        latest = self._limits.work_s + self._limits.load_s + _GRACE_S
+        if self.given and time.monotonic() - self._since > latest:
+            self._stopped_late = True
+            self._process.kill()
+
+    def loss(self) -> Loss | None:
+        """What became of the first item that a dead worker was given; None: it was not begun."""
+        self._process.join()
+        log = self.given[0].log if self.given else None
+        if log is None or not log.exists():
+            return None
+        cause = None if self._stopped_late else _cause(self._process.exitcode or 0)
+        return _loss(log, cause, self._limits)
+
+    def leave(self, patience_s: float) -> None:
+        """Have the process end: by itself, as its pipe is closed, or not."""
+        self.pipe.close()
+        self._process.join(patience_s)
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
 
 
 def _supervise(
-    work: Callable[[Item], Result],
     items: Iterable[Item],
     logs: Iterator[Path],
+    duty: Duty,
+    crew: list[_Worker[Item]],
     workers: int,
-    limits: _Limits,
-    initargs: tuple[Callable[..., None], tuple[Any, ...]],
-) -> Iterator[Done[Item, Result]]:
+) -> Iterator[Done[Item, Any]]:
     waiting = iter(items)
     ready: deque[Item] = deque()
     fruitless = 0
     while True:
-        running: dict[Any, tuple[Item, Path]] = {}
-        try:
-            with (
-                _Spawning() as context,
-                ProcessPool(
-                    max_workers=workers, context=context, initializer=_start, initargs=initargs
-                ) as pool,
-            ):
-                try:
-                    while True:
-                        room = _IN_FLIGHT * workers - len(running) - len(ready)
-                        ready.extend(islice(waiting, room))
-                        while ready:
-                            log = next(logs)
-                            future = _schedule(pool, work, ready[0], limits, log)
-                            running[future] = ready.popleft(), log
-                        if not running:
-                            return
-                        for future in _finished(running, pool):
-                            item, log = running[future]
-                            done = _done(item, future, limits, log)
-                            del running[future]
-                            fruitless = 0
-                            yield done
-                except BaseException:
-                    pool.stop()  # type: ignore[no-untyped-call]
-                    raise
-        except BrokenProcessPool:
-            # A worker that dies between two items takes its pool along: none of them is to blame.
-            fruitless += 1
-            if fruitless == _FRUITLESS_POOLS:
-                raise
-            ready.extendleft(reversed([item for item, _ in running.values()]))
+        room = _GIVEN * workers - len(ready) - sum(len(worker.given) for worker in crew)
+        last = _take(waiting, ready, room)
+        if not ready and not any(worker.given for worker in crew):
+            return
+        crew.extend(_Worker(duty) for _ in range(workers - len(crew)))
+        # Of the last items none waits for a certain worker: whoever is free first takes it.
+        _hand_out(ready, crew, logs, each=1 if last else _GIVEN)
+        for worker in _heard(crew):
+            answer = worker.hear()
+            if answer is None:
+                crew.remove(worker)
+                loss = worker.loss()
+                given = [each.item for each in worker.given]
+                worker.leave(0)
+                if loss is not None:
+                    fruitless = 0
+                    ready.extendleft(reversed(given[1:]))
+                    yield Done(given[0], loss=loss)
+                else:
+                    fruitless += 1
+                    ready.extendleft(reversed(given))
+                    if fruitless == _FRUITLESS_WORKERS:
+                        raise RuntimeError("worker processes die before they begin an item")
+            elif answer.error is not None:
+                raise answer.error
+            elif not worker.ready:
+                worker.ready = True
+            else:
+                fruitless = 0
+                yield Done(worker.given.popleft().item, result=answer.result)
 
 
-class _Spawning(SpawnContext):
-    """How the workers of one pool are started; keeps the locks they share until all have ended.
-
-    A pool that ends lets go of its locks, which takes their names away, and only then stops its
-    workers, one after the other. One that is still starting would look for the locks by name,
-    and tell of their absence with a traceback.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._locks: list[RLock] = []
-
-    def RLock(self) -> RLock:  # noqa: N802
-        lock = super().RLock()
-        self._locks.append(lock)
-        return lock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._locks.clear()
+def _take(waiting: Iterator[Item], ready: deque[Item], room: int) -> bool:
+    """Take as many items as there is room for; True: there are no more."""
+    before = len(ready)
+    ready.extend(islice(waiting, room))
+    return len(ready) - before < room
 
 
-def _schedule(
-    pool: ProcessPool, work: Callable[[Item], Any], item: Item, limits: _Limits, log: Path
-) -> Any:
-    # A worker keeps the time itself; one that cannot is ended at the very latest.
-    latest = limits.work_s + limits.load_s + _GRACE_S
-    try:
-        return pool.schedule(_logged, args=[work, item, limits, log], timeout=latest)
-    except RuntimeError as error:
-        raise BrokenProcessPool("the pool of workers broke") from error
+def _hand_out(
+    ready: deque[Item], crew: Iterable[_Worker[Item]], logs: Iterator[Path], each: int
+) -> None:
+    for share in range(1, each + 1):
+        for worker in crew:
+            if ready and worker.ready and len(worker.given) < share:
+                worker.give(ready.popleft(), next(logs))
 
 
-def _finished(running: dict[Any, Any], pool: ProcessPool) -> set[Any]:
-    """The futures that are done, at least one. Raises BrokenProcessPool."""
+def _heard(crew: list[_Worker[Item]]) -> list[_Worker[Item]]:
+    """Workers that have something to say, or are dead; at least one."""
     while True:
-        finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-        if finished:
-            return finished
-        if not pool.active:
-            raise BrokenProcessPool("the pool of workers broke")
+        for worker in crew:
+            worker.end_if_late()
+        heard = wait([worker.pipe for worker in crew], timeout=1)
+        if heard:
+            return [worker for worker in crew if worker.pipe in heard]
 
 
-def _start(initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    initializer(*initargs)
+def _stop(crew: list[_Worker[Any]]) -> None:
+    """End all workers. Those that can end by themselves as soon as their pipes are closed."""
+    for worker in crew:
+        worker.pipe.close()
+    until = time.monotonic() + _LEAVE_S
+    for worker in crew:
+        worker.leave(max(until - time.monotonic(), 0))
+    crew.clear()
 
 
-def _end_with_parent() -> None:
-    """End this worker as soon as its parent is gone, whatever it is doing.
-
-    A killed parent cannot stop its workers. They would finish their images beside the next run,
-    and nobody would keep the time of one that hangs.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _logged(work: Callable[[Item], Result], item: Item, limits: _Limits, log: Path) -> Result:
-    """In the worker: do the work; what becomes of a worker that dies meanwhile stands in `log`,
-    and beside it what it was doing when its time was up."""
-    with _stderr_to(log):
-        faulthandler.enable(_STDERR)
-        with _Patience(limits, _late(log)) as patience, kept_by(patience.loading):
-            return work(item)
-
-
-def _late(log: Path) -> Path:
-    return log.with_suffix(".late")
-
-
-class _Patience:
-    """Ends this process when an item has had its time, and writes down what it was at.
-
-    By a thread of its own, which works while other code holds the interpreter.
-    """
-
-    def __init__(self, limits: _Limits, late: Path) -> None:
-        self._limits, self._late = limits, late
-        self._work_s, self._load_s = limits.work_s, limits.load_s
-
-    def __enter__(self) -> Self:
-        self._file: TextIO = self._late.open("w", buffering=1)
-        self._wait(self._work_s)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        faulthandler.cancel_dump_traceback_later()
-        self._file.close()
-        self._late.unlink()
-
-    @contextmanager
-    def loading(self, what: str) -> Iterator[None]:
-        """Meanwhile another clock runs. Raises EngineUnavailable for what has hung before."""
-        if self._limits.has_hung(what):
-            raise EngineUnavailable(
-                "load_hung",
-                f"loading {what} took longer than {self._limits.load_s:g} seconds in this run, "
-                "and is not tried again",
-                hint=f"{LOAD_HINT}; then run the photo again",
-            )
-        self._work_s -= self._waited()
-        self._file.write(f"{what}\n")
-        self._wait(self._load_s)
-        try:
-            yield
-        finally:
-            self._load_s -= self._waited()
-            self._file.seek(0)
-            self._file.truncate()
-            self._wait(self._work_s)
-
-    def _wait(self, seconds: float) -> None:
-        self._since = time.monotonic()
-        faulthandler.dump_traceback_later(max(seconds, 0.001), exit=True, file=self._file)
-
-    def _waited(self) -> float:
-        return time.monotonic() - self._since
-
-
-@contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-    """Have stderr, of C libraries too, written to a file; at the end it goes where it belongs."""
-    with log.open("w+b", buffering=0) as file:
-        before = os.dup(_STDERR)
-        os.dup2(file.fileno(), _STDERR)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(before, _STDERR)
-            os.close(before)
-            file.seek(0)
-            sys.stderr.buffer.write(file.read())
-            sys.stderr.flush()
-    log.unlink()
-
-
-def _done(item: Item, future: Any, limits: _Limits, log: Path) -> Done[Item, Any]:
-    try:
-        return Done(item, result=future.result())
-    except TimeoutError:
-        code, cause = "timed_out", ""
-    except ProcessExpired as error:
-        code, cause = "worker_died", _cause(error.exitcode)
-    text, late = _text_of(log), _text_of(_late(log))
+def _loss(log: Path, cause: str | None, limits: Limits) -> Loss:
+    """What became of a lost item. cause: how its worker ended; None: it was ended for its time."""
+    text, late = _text_of(log), _text_of(late_log(log))
     what, up, _ = late.partition(_TIME_IS_UP)
     loaded = what.strip()
-    if up:
-        code = "load_timed_out" if loaded else "timed_out"
-    match code:
-        case "worker_died":
-            message = f"its worker process died ({cause})"
-        case "load_timed_out":
-            limits.avoid(loaded)
-            message = f"loading {loaded} took longer than {limits.load_s:g} seconds"
-        case _:
-            message = f"it took longer than {limits.work_s:g} seconds and was stopped"
-    log_text = "\n".join(each for each in (text, late if up else "") if each)
-    return Done(item, loss=Loss(code, message, log_text[-_MAX_LOG:]))
+    log_text = "\n".join(each for each in (text, late if up else "") if each)[-_MAX_LOG:]
+    if up and loaded:
+        limits.avoid(loaded)
+        message = f"loading {loaded} took longer than {limits.load_s:g} seconds"
+        return Loss("load_timed_out", message, log_text)
+    if up or cause is None:
+        message = f"it took longer than {limits.work_s:g} seconds and was stopped"
+        return Loss("timed_out", message, log_text)
+    return Loss("worker_died", f"its worker process died ({cause})", log_text)
 
 
 def _cause(exitcode: int) -> str:
@@ -354,7 +289,7 @@ def _text_of(log: Path) -> str:
     """The end of a lost item's log."""
     try:
         data = log.read_bytes()
-    except FileNotFoundError:  # lost before it was begun
+    except FileNotFoundError:  # there is nothing to tell
         return ""
     log.unlink()
     return data[-_MAX_LOG:].decode("utf-8", "backslashreplace").strip()

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,35 @@ def _wait_for(mark: Path) -> None:
     while not mark.exists():
         assert time.monotonic() < until, f"nobody leaves {mark.name}"
         time.sleep(0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadly:
+    """An item, or a result, that kills the worker that unpacks it, or packs it to send it."""
+
+    number: int
+    parent: int
+
+    def __reduce__(self) -> tuple[Callable[[int, int], Deadly], tuple[int, int]]:
+        if os.getpid() != self.parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return _deadly, (self.number, self.parent)
+
+
+def _deadly(number: int, parent: int) -> Deadly:
+    if number % 2 and os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Deadly(number, parent)
+
+
+def same(item: int | Deadly) -> int | Deadly:
+    return item
+
+
+def die_between(number: int) -> int:
+    """Twice the number; the worker is killed a moment later, at whatever it is by then."""
+    threading.Timer(number % 7 / 2000, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return 2 * number
 
 
 def die_at_first(mark: Path) -> None:

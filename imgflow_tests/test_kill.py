@@ -210,6 +210,39 @@ def test_a_worker_killed_before_it_has_an_item_costs_none(tmp_path: Path, worker
     assert (tmp_path / "mark").exists()
 
 
+def test_a_worker_killed_as_it_takes_or_hands_in_an_item_costs_no_other() -> None:
+    """Nothing that workers share, like a lock, may go down with it."""
+    deadly = [pool_work.Deadly(number, os.getpid()) for number in (1, 2)]
+    done = supervise(
+        pool_work.same,
+        [*range(4), *deadly, *range(4, 8)],
+        workers=2,
+        timeout_s=30,
+        initializer=pool_work.start,
+    )
+    began = time.monotonic()
+    results = {each.item: each for each in done}
+    assert time.monotonic() - began < 30
+    assert [results[number].result for number in range(8)] == list(range(8))
+    for each in deadly:
+        loss = results[each].loss
+        assert loss is not None
+        assert loss.code == "worker_died"
+
+
+def test_workers_killed_at_any_moment_cost_no_other_item() -> None:
+    done = supervise(
+        pool_work.die_between,
+        list(range(16)),
+        workers=2,
+        timeout_s=30,
+        initializer=pool_work.start,
+    )
+    found = {each.item: each for each in done}
+    assert set(found) == set(range(16))
+    assert all(each.loss or each.result == 2 * each.item for each in found.values())
+
+
 def test_a_killed_worker_costs_no_more_than_its_image(
     shop: Home, command: Callable[[], subprocess.Popen[str]]
 ) -> None:
