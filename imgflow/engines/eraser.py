@@ -24,8 +24,7 @@ from imgflow.engines.shipped import (
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.folding import Move, folded, repeats
-from imgflow.imaging.looks import mean_of_looks
-from imgflow.imaging.masks import dilate, hole_boxes
+from imgflow.imaging.masks import dilate, hole_boxes, thickness
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.imaging.veil import fit_veil
 
@@ -51,15 +50,16 @@ _TEXT, _SURE, _NEIGHBOURS = 0.2, 0.6, 8
 # The same share where no veil explains what is seen under such a mask; and how clearly the ground
 # must then be seen through it (a correlation).
 _SUREST, _CLEARLY = 0.75, 0.5
-# A photo is looked at twice for its text: mirrored, or, where its short side has fewer pixels than
-# this, enlarged: small letters are seen better then. Not again where at the first look fewer pixels
-# than the last have at least that probability.
+# A photo is looked at twice for its text: enlarged, where its short side has fewer pixels than
+# this, for small letters are seen better then; else mirrored, around pixels that have at least this
+# probability at the first look, if there are so many.
 _CLOSE, _HINT, _HINTS = 600, 0.25, 60
 CLOSEST = 2.0
 """Most times that a small photo is looked at enlarged."""
 # How large a place is looked at, where that goes through the network at once, to tell strokes from
-# what is between them, with so many pixels around it; and how much more the surer looks count.
-_NEARER, _AROUND, _SURER = (2, 3), 64, 4
+# what is between them, with so many pixels around it; and how much more the surer looks count. Not
+# where the region is thicker than so many pixels: strokes of such letters are no clearer then.
+_NEARER, _AROUND, _SURER, _SMALL = (2, 3), 64, 4, 32
 # Pixels around text that tell what its ground looks like. Text nearer than that is of one veil.
 _CONTEXT = 96
 # What JPEG smears beyond the fringe.
@@ -103,7 +103,7 @@ class NeuralEraser:
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-10",
+            model_id="imgflow-eraser-11",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             receptive=FINDER_RECEPTIVE,
@@ -216,15 +216,30 @@ class NeuralEraser:
         height, width = photo.shape[:2]
         closer = min(_CLOSE / max(min(height, width), 1), CLOSEST)
         if closer <= 1:
-            return mean_of_looks(self._look, photo, 2, enough=_shows_nothing)
+            return self._mirrored_too(photo, self._look(photo))
         both = self._look_closer(photo, closer) + self._look(photo)
         return np.asarray(both / np.float32(2), np.float32)
+
+    def _mirrored_too(self, photo: Planes, seen: Planes) -> Planes:
+        """What a look at a photo shows, (H, W, 2), with what a mirrored one shows where there is a
+        hint of text."""
+        hints = np.where(seen.sum(axis=2) >= _HINT, np.uint8(255), np.uint8(0))
+        if np.count_nonzero(hints) < _HINTS:
+            return seen
+        both = seen.copy()
+        for box in hole_boxes(hints, _CONTEXT):
+            window = box.padded(_CONTEXT, *hints.shape).slices
+            mirrored = self._look(np.ascontiguousarray(photo[window][:, ::-1]))[:, ::-1]
+            both[window] = (seen[window] + mirrored) / np.float32(2)
+        return both
 
     def _nearer(self, photo: Planes, seen: Planes, region: NDArray[np.uint8]) -> Planes:
         """What is seen of text in a photo, (H, W, 2), sharper in a region."""
         sharper = seen.copy()
         for box in hole_boxes(region, _CONTEXT):
             window = box.padded(_AROUND, *region.shape).slices
+            if thickness(region[window]) > _SMALL:
+                continue
             part = photo[window]
             looks = [seen[window]]
             for times in _NEARER:
@@ -336,11 +351,6 @@ def _surer_mean(looks: Sequence[Planes], region: NDArray[np.bool_]) -> Planes:
         return looks[0]
     sure = [float(look[text].sum(axis=1).mean()) ** _SURER for look in looks]
     return np.average(np.stack(looks), axis=0, weights=sure).astype(np.float32)
-
-
-def _shows_nothing(letters: Planes) -> bool:
-    """Whether (H, W, 2) probabilities of text give no hint of any."""
-    return bool(np.count_nonzero(letters.sum(axis=2) >= _HINT) < _HINTS)
 
 
 def _shares(pixels: NDArray[np.generic]) -> Planes:

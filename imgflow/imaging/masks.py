@@ -101,6 +101,13 @@ def dilate(mask: Mask, radius: int) -> Mask:
     return np.asarray(cv2.dilate(mask, disc), np.uint8)
 
 
+def thickness(mask: Mask) -> float:
+    """Pixels across a mask (H, W; 255 = hole) where it is widest; it ends with the picture."""
+    # Without a rim of zeros, a mask that fills all of it has nothing to be distant from.
+    rimmed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
+    return 2 * float(cv2.distanceTransform(rimmed, cv2.DIST_L2, 3).max())
+
+
 def mask_box(mask: Mask) -> Box | None:
     """Smallest box that holds all of the mask; None for an empty mask."""
     rows = np.flatnonzero(mask.any(axis=1))

@@ -29,7 +29,7 @@ from imgflow.stages.stage import Job, Picture
 from imgflow.stages.unread import UNSEEN, lines_read_alone, plausible, unread_overlays
 
 # Raised whenever what is found in a photo may be another, with the same engines.
-_VERSION = "7"
+_VERSION = "8"
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
