@@ -1,27 +1,30 @@
 """Running an engine over tiles of a photo, blended without seams, in bounded memory.
 
 Every tile owns a rectangular core; the cores partition the photo. A tile sees its core plus a
-halo, read through reflection at the photo's edges, and contributes
+halo, as far as the photo goes, and contributes
 
     collapse( GaussianPyramid(indicator of its core)_l * LaplacianPyramid(its output)_l )
 
 (Burt and Adelson 1983). For an engine whose output depends on no input farther away than its
-receptive radius, the sum of all contributions equals the output on the whole photo (reflected at
-its edges), up to float32 rounding. The proof, in output pixels, with s the scale, L the levels,
-q = 2**L, R = receptive * s rounded up to a multiple of q, and H = halo * s a multiple of q:
+receptive radius, the sum of all contributions equals the output on the whole photo (with sides
+rounded up to multiples of 2**levels by reflection), up to float32 rounding. What lies beyond the
+photo is for the engine to say: networks learn at the edges of what they are shown. The proof, in
+output pixels, with s the scale, L the levels, q = 2**L, R = receptive * s rounded up to a multiple
+of q, and H = halo * s a multiple of q:
 
 1. Windows start on multiples of q, so all tiles sample their pyramids on one common grid, and as
    the indicators sum to one, so do their Gaussian pyramids at every level. (Cores at the photo's
-   edge go on beyond it for that reason.)
-2. What lies within R of the window's edge may be wrong. A reduction with 5 taps makes c wrong
-   samples into at most ceil(c / 2) + 1, so at most R / 2**l + 2 at level l, and subtracting the
-   expansion of the next level spoils positions up to R + 2 * 2**(l+1). The wrong coefficients
-   end at R + 2q, at the coarsest level (samples lie q apart, nothing is subtracted) at R + q.
+   edge go on to the grid's next line for that reason.)
+2. What lies within R of a window's edge inside the photo may be wrong. A reduction with 5 taps
+   makes c wrong samples into at most ceil(c / 2) + 1, so at most R / 2**l + 2 at level l, and
+   subtracting the expansion of the next level spoils positions up to R + 2 * 2**(l+1). The wrong
+   coefficients end at R + 2q, at the coarsest level (samples lie q apart, nothing is subtracted) at
+   R + q.
 3. A reduction to level l looks 2 * (2**l - 1) pixels far. Cores begin on the grid, so outside
    the core only the nearest sample, 2**l away, has a weight. Wrong coefficients inside the photo
    therefore have weight zero if H - q / 2 > R + 2q and H - q > R + q: H >= R + 3q is enough.
-4. Outside the photo the weight is one, but an expansion from level l spreads 2 * (2**l - 1)
-   pixels, so wrong coefficients there reach R + 3q - 2 < H: not into the photo.
+4. Windows that reach the photo's edge all end there, and their pyramids treat it alike: what it
+   does to them is the same in all, and in the whole.
 5. By 3 and 4 a contribution ends less than 3q outside its core: it lies inside its window, and
    only what lies nearer than 3q to a border between cores has to wait for the next tile.
 
@@ -78,7 +81,8 @@ class TilePlan:
     """Most input pixels a side that one tile owns; a multiple of 2**levels."""
 
     halo: int
-    """Input pixels that a tile sees beyond its core on each side; a multiple of 2**levels."""
+    """Input pixels that a tile sees beyond its core on each side, as far as the photo goes; a
+    multiple of 2**levels."""
 
     scale: int
     """Output pixels per input pixel along a side, 1 to 4."""
@@ -269,9 +273,7 @@ def _run_whole(pixels: NDArray[Any], engine: Engine, plan: TilePlan, result: NDA
     rows, columns = (_read(0, size, size, plan) for size in (plan.height, plan.width))
     window = _to_float(pixels[np.ix_(rows, columns)])
     output = _checked(engine(window), window.shape, plan.scale)
-    begin = plan.halo * plan.scale
-    height, width = result.shape[:2]
-    _write(output[begin : begin + height, begin : begin + width], result)
+    _write(output[: result.shape[0], : result.shape[1]], result)
 
 
 def _share(
@@ -297,23 +299,28 @@ class _Side:
 
     def __init__(self, start: int, stop: int, size: int, plan: TilePlan) -> None:
         scale, margin = plan.scale, plan.margin
-        self.origin = (start - plan.halo) * scale
+        before = _seen_before(start, plan)
+        self.origin = (start - before) * scale
         self.begin = max(start * scale - margin, 0)
         self.end = min(stop * scale + margin, size * scale)
         self.done = size * scale if stop == size else max(stop * scale - margin, 0)
         self.reflected = _read(start, stop, size, plan)
         length = len(self.reflected)
-        owned_from = 0 if start == 0 else plan.halo
-        owned_to = length if stop == size else plan.halo + stop - start
+        owned_to = length if stop == size else before + stop - start
         self.weights = pyramid.indicator_pyramid(
-            owned_from * scale, owned_to * scale, length * scale, plan.levels
+            before * scale, owned_to * scale, length * scale, plan.levels
         )
 
 
 def _read(start: int, stop: int, size: int, plan: TilePlan) -> NDArray[np.int_]:
     """Indices of the input that the window of a tile from `start` to `stop` is read from."""
-    length = _align(stop - start, plan.unit) + 2 * plan.halo
-    return _reflect(np.arange(start - plan.halo, start - plan.halo + length), size)
+    end = _align(min(stop + plan.halo, size), plan.unit)
+    return _reflect(np.arange(start - _seen_before(start, plan), end), size)
+
+
+def _seen_before(start: int, plan: TilePlan) -> int:
+    """Input that a tile sees before its core."""
+    return min(start, plan.halo)
 
 
 def _checked(
