@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from imgflow.engines.classical import OpenCvFill
-from imgflow.engines.shipped import (
-    fast_dtype,
-    load_weights,
-    shipped_weights,
-    weights_sha256,
-)
+from imgflow.engines.running import NcnnTask, Planes, Task, TorchTask, fast_type
+from imgflow.engines.shipped import as_tensors, read_weights, shipped_weights, weights_sha256
 from imgflow.engines.spec import EngineSpec, Found, TextMap
 from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.folding import Move, folded, repeats
 from imgflow.imaging.masks import dilate, hole_boxes, thickness
 from imgflow.imaging.tiling import TilePlan, run_tiled
 from imgflow.imaging.veil import fit_veil
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from imgflow.engines.networks.eraser import Eraser
 
 WEIGHTS = "eraser.safetensors"
 FINDER_RECEPTIVE, RESTORER_RECEPTIVE = 416, 192
@@ -70,8 +59,6 @@ _REMEMBERED = 4 * _AT_ONCE
 # The plain fill.
 _TELEA = OpenCvFill("telea", "telea-2004-opencv", cv2.INPAINT_TELEA)
 
-Planes = NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True)
 class _Letters:
@@ -91,10 +78,7 @@ class _Letters:
 
 
 class NeuralEraser:
-    """The shipped networks (imgflow/engines/networks/eraser.py), or others of the same shape.
-
-    threads: of torch, for the whole process.
-    """
+    """The shipped networks (imgflow/engines/networks/eraser.py), or others of the same shape."""
 
     def __init__(self, *, weights: Path | None = None, threads: int = 1) -> None:
         self._weights = weights or shipped_weights(WEIGHTS)
@@ -169,7 +153,7 @@ class NeuralEraser:
             colour = np.broadcast_to(veil.colour, filled.shape)
             opacity = np.full_like(here, veil.opacity)
             seen = np.dstack([photo, filled, colour, opacity, veil.share, here])
-            planes = self._run(seen, self._restore, RESTORER_RECEPTIVE)
+            planes = self._run(seen, self._tasks.restore, RESTORER_RECEPTIVE)
             # What is computed errs in other ways than the network: their mean is nearer.
             bare = np.clip((planes[:, :, :3] + planes[:, :, 3:6]) / np.float32(2), 0, 1)
             clean = np.where(here[:, :, None] > 0, bare, filled)
@@ -184,7 +168,7 @@ class NeuralEraser:
         """(H, W, 3) float32 0..1, clamped."""
         begun = _shares(telea(to_uint8(pixels), mask))
         here = (mask > 0).astype(np.float32)
-        made = self._run(np.dstack([begun, here]), self._fill, RESTORER_RECEPTIVE)[:, :, :3]
+        made = self._run(np.dstack([begun, here]), self._tasks.fill, RESTORER_RECEPTIVE)[:, :, :3]
         return np.clip(made, np.float32(0), np.float32(1))
 
     def likely(self, pixels: NDArray[np.generic]) -> Planes:
@@ -257,84 +241,41 @@ class NeuralEraser:
 
     def _look(self, seen: Planes) -> Planes:
         """One look at (H, W, 3), 0..1."""
-        return self._run(seen, self._find, FINDER_RECEPTIVE)[:, :, :2]
+        return self._run(seen, self._tasks.find, FINDER_RECEPTIVE)[:, :, :2]
 
-    def _run(self, seen: Planes, network: Callable[[Planes], Planes], receptive: int) -> Planes:
-        """A network on (H, W, C) planes of any size."""
+    def _run(self, seen: Planes, task: Task, receptive: int) -> Planes:
+        """A network's task on (H, W, C) planes of any size."""
         height, width = seen.shape[:2]
         if height * width > _AT_ONCE:
             core = _FINDER_TILE if receptive == FINDER_RECEPTIVE else _RESTORER_TILE
             plan = TilePlan.for_engine(
                 height, width, receptive=receptive, scale=1, core=core, levels=_LEVELS
             )
-            return run_tiled(seen, network, plan)[0]
+            return run_tiled(seen, task, plan)[0]
         down, right = -height % (1 << _LEVELS), -width % (1 << _LEVELS)
         padded = np.pad(seen, ((0, down), (0, right), (0, 0)), mode="symmetric")
-        return network(padded)[:height, :width]
-
-    def _find(self, seen: Planes) -> Planes:
-        """Planes (h, w, 3) of a photo; the first two of the result are the probabilities of
-        overlaid text and of product text."""
-        import torch
-
-        from imgflow.engines.networks.eraser import OVERLAY, PRODUCT
-
-        with torch.inference_mode():
-            chances = self._network.find(self._tensor(seen)).float().softmax(dim=1)
-        # As many planes as came in: that is what tiling joins.
-        return _planes(chances[:, [OVERLAY, PRODUCT, OVERLAY]])
-
-    def _fill(self, seen: Planes) -> Planes:
-        """Planes (h, w, 4) of a photo with a classical fill and its mask; the first three of the
-        result are a better fill."""
-        import torch
-
-        planes = self._tensor(seen)
-        begun, here = torch.split(planes, [3, 1], dim=1)
-        with torch.inference_mode():
-            made = self._network.fill(begun, here).float()
-        # As many planes as came in: that is what tiling joins.
-        return _planes(torch.cat([made, here], dim=1))
-
-    def _restore(self, seen: Planes) -> Planes:
-        """Planes (h, w, 12) of photo, fill, the text's colour, opacity and share, and the mask;
-        the first three of the result are the clean photo, the next three that without what the
-        network knows: computed."""
-        import torch
-
-        from imgflow.engines.networks.eraser import lifted
-
-        planes = self._tensor(seen)
-        parts = torch.split(planes, [3, 3, 3, 1, 1, 1], dim=1)
-        photo, filled, colour, opacity, share, _ = parts
-        with torch.inference_mode():
-            clean = self._network.restore(*parts).float()
-            bare, shows = lifted(photo, colour, opacity * share)
-            computed = filled + shows * (bare - filled)
-        # As many planes as came in: that is what tiling joins.
-        return _planes(torch.cat([clean, computed, planes[:, 6:]], dim=1))
-
-    def _tensor(self, seen: Planes) -> Tensor:
-        import torch
-
-        planes = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None]
-        return planes.contiguous(memory_format=torch.channels_last)
+        return task(padded)[:height, :width]
 
     @cached_property
-    def dtype(self) -> torch.dtype:
-        """What the networks compute in."""
-        return fast_dtype()
+    def _tasks(self) -> _Tasks:
+        weights, threads = read_weights(self._weights), self._threads
+        if fast_type() == "float32":
+            names = "eraser-find", "eraser-fill", "eraser-restore"
+            return _Tasks(*(NcnnTask(name, weights, threads) for name in names))
+        from imgflow.engines.networks.eraser import Eraser, Fill, Find, Restore
 
-    @cached_property
-    def _network(self) -> Eraser:
-        import torch
-
-        from imgflow.engines.networks.eraser import Eraser
-
-        torch.set_num_threads(self._threads)
         network = Eraser()
-        network.load_state_dict(load_weights(self._weights))
-        return network.to(self.dtype).to(memory_format=torch.channels_last).eval()
+        network.load_state_dict(as_tensors(weights))
+        return _Tasks(*(TorchTask(each(network), threads) for each in (Find, Fill, Restore)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tasks:
+    """What the networks do (imgflow/engines/networks/eraser.py: Find, Fill, Restore)."""
+
+    find: Task
+    fill: Task
+    restore: Task
 
 
 def _read(planes: Planes, moves: Sequence[Move]) -> _Letters:
@@ -355,10 +296,6 @@ def _surer_mean(looks: Sequence[Planes], region: NDArray[np.bool_]) -> Planes:
 
 def _shares(pixels: NDArray[np.generic]) -> Planes:
     return pixels.astype(np.float32) / np.float32(data_range(pixels.dtype))
-
-
-def _planes(result: Tensor) -> Planes:
-    return np.ascontiguousarray(result[0].permute(1, 2, 0).numpy(), np.float32)
 
 
 def _wanted(kinds: Planes, region: NDArray[np.uint8]) -> Planes:

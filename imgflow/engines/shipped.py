@@ -8,10 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgflow.errors import EngineUnavailable
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -37,19 +39,19 @@ def weights_sha256(weights: Path) -> str:
         ) from error
 
 
-def load_part(weights: Path, part: str) -> dict[str, Tensor]:
-    """The tensors of one part of a safetensors file, by their names within the part."""
+def read_part(weights: Path, part: str) -> dict[str, NDArray[np.generic]]:
+    """The arrays of one part of a safetensors file, by their names within the part."""
     from safetensors import safe_open
 
-    with safe_open(str(weights), "pt") as file:
+    with safe_open(str(weights), "np") as file:
         names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
         return {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
 
 
-def load_weights(weights: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; those kept as bytes, with a scale for each filter
+def read_weights(weights: Path) -> dict[str, NDArray[np.generic]]:
+    """All arrays of a safetensors file; those kept as bytes, with a scale for each filter
     (imgflow.training.loop.in_bytes), as float32."""
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     held = load_file(str(weights))
     found = {}
@@ -57,12 +59,25 @@ def load_weights(weights: Path) -> dict[str, Tensor]:
         if name.endswith(SCALE):
             continue
         scale = held.get(f"{name}{SCALE}")
-        found[name] = values if scale is None else values * scale.float().view(-1, 1, 1, 1)
+        if scale is None:
+            found[name] = values
+        else:
+            found[name] = values * scale.astype(np.float32)[:, None, None, None]
     return found
 
 
-def fast_dtype() -> torch.dtype:
-    """bfloat16 where the processor has it in hardware (about twice as fast), else float32."""
+def load_part(weights: Path, part: str) -> dict[str, Tensor]:
+    """`read_part` for PyTorch."""
+    return as_tensors(read_part(weights, part))
+
+
+def load_weights(weights: Path) -> dict[str, Tensor]:
+    """`read_weights` for PyTorch."""
+    return as_tensors(read_weights(weights))
+
+
+def as_tensors(arrays: dict[str, NDArray[np.generic]]) -> dict[str, Tensor]:
+    """PyTorch's tensors of the same memory."""
     import torch
 
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgflow.engines.shipped import fast_dtype, load_part, shipped_weights, weights_sha256
+from imgflow.engines.running import Computed, NcnnTask, Task, TorchTask, fast_type
+from imgflow.engines.shipped import as_tensors, read_part, shipped_weights, weights_sha256
 from imgflow.engines.spec import Character, EngineSpec
 from imgflow.errors import EngineUnavailable
-
-if TYPE_CHECKING:
-    import torch
-
-    from imgflow.engines.networks.upscaler import SuperResolver
 
 WEIGHTS = "upscaler.safetensors"
 SCALES = (2, 3, 4)
@@ -34,9 +30,8 @@ Precision = Literal["auto", "bfloat16", "float32"]
 class NeuralUpscaler:
     """The shipped network for one scale and character (imgflow/engines/networks/upscaler.py).
 
-    weights: a file with other networks of the same shape. threads: of torch, for the whole
-    process. precision: auto is bfloat16 where the processor has it in hardware (about twice as
-    fast), else float32.
+    weights: a file with other networks of the same shape. precision: auto is bfloat16 where the
+    processor has it in hardware, else float32.
 
     Raises EngineUnavailable for a scale that there is none for, or without its weights.
     """
@@ -70,48 +65,33 @@ class NeuralUpscaler:
         )
 
     def enlarge(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        import torch
-
         height, width = tile.shape[:2]
         even = np.pad(tile, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        planes = torch.from_numpy(even).permute(2, 0, 1)[None]
         scale = self.spec.scale
         size = (even.shape[1] * scale, even.shape[0] * scale)
-        with torch.inference_mode():
-            detail = self._network.detail(planes, scale)[0].permute(1, 2, 0).float()
-            # The same as PyTorch's, in a third of the time; after the network, for memory's sake.
-            large = np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_CUBIC), np.float32)
-            weight = _structure(even)
-            if weight.min() < 1:
-                enlarged = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)
-                torch.from_numpy(large).addcmul_(detail, torch.from_numpy(enlarged)[:, :, None])
-            else:
-                torch.from_numpy(large).add_(detail)
+        detail = self._detail(even)
+        weight = _structure(even)
+        if weight.min() < 1:
+            detail *= cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)[:, :, None]
+        # The same as PyTorch's, in a third of the time; after the network, for memory's sake.
+        large = np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_CUBIC), np.float32)
+        large += detail
         return large[: height * scale, : width * scale]
 
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        """What the network computes in."""
-        import torch
-
-        if self._precision == "auto":
-            return fast_dtype()
-        return torch.bfloat16 if self._precision == "bfloat16" else torch.float32
-
     @property
-    def computed_in(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+    def computed_in(self) -> Computed:
+        return fast_type() if self._precision == "auto" else self._precision
 
     @cached_property
-    def _network(self) -> SuperResolver:
-        import torch
+    def _detail(self) -> Task:
+        scale, weights = self.spec.scale, read_part(self._weights, self._character)
+        if self.computed_in == "float32":
+            return NcnnTask(f"upscaler-x{scale}", weights, self._threads)
+        from imgflow.engines.networks.upscaler import Detail, SuperResolver
 
-        from imgflow.engines.networks.upscaler import SuperResolver
-
-        torch.set_num_threads(self._threads)
         network = SuperResolver()
-        network.load_state_dict(load_part(self._weights, self._character))
-        return network.to(self.dtype).to(memory_format=torch.channels_last).eval()
+        network.load_state_dict(as_tensors(weights))
+        return TorchTask(Detail(network, scale), self._threads)
 
 
 def _structure(tile: NDArray[np.float32]) -> NDArray[np.float32]:

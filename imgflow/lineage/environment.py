@@ -11,6 +11,7 @@ from pathlib import Path
 from imgflow.lineage.record import Environment
 
 _LIBRARIES = (
+    "ncnn",
     "numpy",
     "opencv-python-headless",
     "pillow",

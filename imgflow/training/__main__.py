@@ -366,6 +366,18 @@ def origin(
     typer.echo(f"weights: {work / 'origin.safetensors'}, {work / 'unread.safetensors'}")
 
 
+@app.command("layers")
+def layers_() -> None:
+    """Write anew what ncnn is told of the networks: after a change of their shape."""
+    from imgflow.engines.running import LAYERS
+    from imgflow.training.layers import layers, tasks
+
+    for name, task in tasks():
+        path = LAYERS / f"{name}.param"
+        path.write_text(layers(task), "ascii")
+        typer.echo(path)
+
+
 def _tell(judge: str, figures: dict[str, dict[str, float]]) -> None:
     for part, known in figures.items():
         told = ", ".join(f"{key} {value:.4g}" for key, value in known.items())

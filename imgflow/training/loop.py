@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from imgflow.engines.shipped import SCALE, fast_dtype
+from imgflow.engines.running import fast_type
+from imgflow.engines.shipped import SCALE
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -106,7 +107,7 @@ def train(
 def mixed_precision(device: torch.device) -> torch.autocast:
     """bfloat16 with float32 weights; on a processor that only imitates it, ten times slower than
     float32, that alone."""
-    fast = device.type != "cpu" or fast_dtype() == torch.bfloat16
+    fast = device.type != "cpu" or fast_type() == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from exact import exactly
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from samples import photo
@@ -19,10 +22,11 @@ from imgflow.engines.eraser import (
     FINDER_RECEPTIVE,
     RESTORER_RECEPTIVE,
     NeuralEraser,
-    Planes,
     _Letters,
 )
-from imgflow.engines.networks.eraser import STRIDE, Eraser
+from imgflow.engines.networks.eraser import STRIDE, Eraser, Fill, Find, Restore
+from imgflow.engines.running import Planes, Task
+from imgflow.engines.shipped import load_weights
 from imgflow.errors import EngineUnavailable
 from imgflow.imaging.metrics import psnr
 
@@ -41,15 +45,21 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What each role takes: planes, and how far it sees.
 _ROLES = [
-    ("_find", 3, FINDER_RECEPTIVE),
-    ("_fill", 4, RESTORER_RECEPTIVE),
-    ("_restore", 12, RESTORER_RECEPTIVE),
+    (Find, 3, FINDER_RECEPTIVE),
+    (Fill, 4, RESTORER_RECEPTIVE),
+    (Restore, 12, RESTORER_RECEPTIVE),
 ]
 
 
 def noise(height: int, width: int, dtype: Any = np.uint8) -> NDArray[Any]:
     top = np.iinfo(dtype).max
     return np.random.default_rng(1).integers(0, top, (height, width, 3), dtype, endpoint=True)
+
+
+def as_written(role: Callable[[Eraser], torch.nn.Module], weights: Path) -> Task:
+    network = Eraser()
+    network.load_state_dict(load_weights(weights))
+    return exactly(role(network))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 33), (64, 100), (130, 47)])
@@ -161,32 +171,33 @@ def test_print_stays_where_drawn_letters_prevail(
 
 @pytest.mark.parametrize(("role", "planes", "reach"), _ROLES)
 def test_no_pixel_depends_on_what_is_beyond_the_stated_reach(
-    weights: Path, role: str, planes: int, reach: int
+    weights: Path, role: Callable[[Eraser], torch.nn.Module], planes: int, reach: int
 ) -> None:
     """What tiles rest on."""
-    engine = NeuralEraser(weights=weights)
-    engine.dtype = torch.float32
+    run = as_written(role, weights)
     side = reach + 6 * STRIDE
     seen = np.random.default_rng(0).random((2 * STRIDE, side, planes), np.float32)
     other = seen.copy()
     other[:, :STRIDE] = 1 - other[:, :STRIDE]
-    run = getattr(engine, role)
     columns = np.nonzero(np.abs(run(seen) - run(other)).max(axis=(0, 2)))[0]
     assert STRIDE < columns.max() < STRIDE + reach
 
 
 @pytest.mark.parametrize(("role", "planes", "reach"), _ROLES)
 def test_tiles_give_what_the_whole_gives(
-    weights: Path, role: str, planes: int, reach: int, monkeypatch: pytest.MonkeyPatch
+    weights: Path,
+    role: Callable[[Eraser], torch.nn.Module],
+    planes: int,
+    reach: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engine = NeuralEraser(weights=weights)
-    engine.dtype = torch.float32
+    engine, run = NeuralEraser(weights=weights), as_written(role, weights)
     seen = np.random.default_rng(0).random((2 * reach + 64, 2 * reach + 96, planes), np.float32)
-    whole = engine._run(seen, getattr(engine, role), reach)
+    whole = engine._run(seen, run, reach)
     monkeypatch.setattr(module, "_AT_ONCE", 1 << 16)
     monkeypatch.setattr(module, "_FINDER_TILE", 256)
     monkeypatch.setattr(module, "_RESTORER_TILE", 256)
-    tiled = engine._run(seen, getattr(engine, role), reach)
+    tiled = engine._run(seen, run, reach)
     # Tiles see the photo mirrored beyond its edges, the network's own convolutions see zeros.
     inner = (slice(reach, -reach), slice(reach, -reach))
     assert np.abs(whole - tiled)[inner].max() < 1e-4
@@ -204,7 +215,7 @@ def test_a_photo_without_any_hint_of_letters_is_looked_at_once(
         found[300:320, 300:320] = letters
         return found
 
-    monkeypatch.setattr(engine, "_find", find)
+    monkeypatch.setattr(engine, "_tasks", replace(engine._tasks, find=find))
     engine.survey(noise(640, 640))
     assert len(seen) == looks
 
@@ -214,8 +225,13 @@ def test_what_was_seen_once_is_not_looked_at_again(
 ) -> None:
     engine, looks = NeuralEraser(weights=weights), []
     monkeypatch.setattr("imgflow.engines.eraser._NEARER", ())
-    find = engine._find
-    monkeypatch.setattr(engine, "_find", lambda seen: looks.append(0) or find(seen))
+    tasks = engine._tasks
+
+    def find(seen: Planes) -> Planes:
+        looks.append(0)
+        return tasks.find(seen)
+
+    monkeypatch.setattr(engine, "_tasks", replace(tasks, find=find))
     pixels, region = noise(64, 64), np.full((64, 64), 255, np.uint8)
     engine.survey(pixels)
     once = len(looks)

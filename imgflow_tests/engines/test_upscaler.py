@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from exact import exactly
 from samples import photo
 
 from imgflow.engines import upscaler as module
-from imgflow.engines.networks.upscaler import SCALES, SuperResolver
+from imgflow.engines.networks.upscaler import SCALES, Detail, SuperResolver
 from imgflow.engines.shipped import load_part
 from imgflow.engines.spec import Character
 from imgflow.engines.upscaler import RECEPTIVE, NeuralUpscaler
@@ -46,6 +47,12 @@ def pixels(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).random((height, width, 3), np.float32)
 
 
+def network_of(weights: Path) -> SuperResolver:
+    network = SuperResolver()
+    network.load_state_dict(load_part(weights, "clean"))
+    return network
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", [(20, 30), (21, 33), (1, 1)])
 def test_any_size_is_enlarged(weights: Path, scale: int, size: tuple[int, int]) -> None:
@@ -67,6 +74,7 @@ def test_each_character_has_weights_of_its_own(weights: Path) -> None:
 def test_no_pixel_depends_on_what_is_beyond_the_stated_reach(weights: Path, scale: int) -> None:
     """What tiles rest on. The reach is stated as it is, not larger."""
     engine = NeuralUpscaler(scale, weights=weights, precision="float32")
+    engine._detail = exactly(Detail(network_of(weights), scale))
     seen = pixels(64, 64)
     reaches = []
     for at in (30, 31):
@@ -97,8 +105,7 @@ def test_tiles_give_what_the_whole_gives(weights: Path, scale: int) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_engine_gives_what_the_network_learned(weights: Path, scale: int) -> None:
     engine = NeuralUpscaler(scale, weights=weights, precision="float32")
-    network = SuperResolver()
-    network.load_state_dict(load_part(weights, "clean"))
+    network = network_of(weights)
     seen = pixels(24, 30)
     with torch.inference_mode():
         learned = network(torch.from_numpy(seen).permute(2, 0, 1)[None], scale)

@@ -141,7 +141,7 @@ def _rival(name: str, own: NeuralUpscaler, threads: int) -> Upscaler:
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    return RIVALS[name](SCALE, own.dtype)
+    return RIVALS[name](SCALE, getattr(torch, own.computed_in))
 
 
 def _write_photo(source: Source, timing: Timing, path: Path) -> None:

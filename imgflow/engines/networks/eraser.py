@@ -83,6 +83,50 @@ class Eraser(nn.Module):
         return clean
 
 
+class Find(nn.Module):
+    """From a photo (1, 3, H, W) to probabilities (1, 3, H, W): of overlaid text, of product text,
+    and again of overlaid text. As many planes come out as go in: that is what tiling joins."""
+
+    def __init__(self, network: Eraser) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, photo: Tensor) -> Tensor:
+        chances = self.network.find(photo).float().softmax(dim=1)
+        _, overlay, product = torch.split(chances, [1, 1, 1], dim=1)
+        return torch.cat([overlay, product, overlay], dim=1)
+
+
+class Fill(nn.Module):
+    """From a photo with a classical fill, and its mask, (1, 4, H, W) to a better fill and the mask,
+    (1, 4, H, W)."""
+
+    def __init__(self, network: Eraser) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, planes: Tensor) -> Tensor:
+        begun, mask = torch.split(planes, [3, 1], dim=1)
+        return torch.cat([self.network.fill(begun, mask).float(), mask], dim=1)
+
+
+class Restore(nn.Module):
+    """From photo, fill, the text's colour, opacity and share, and the mask, (1, 12, H, W), to the
+    clean photo, that without what the network knows, and what came in after these, (1, 12, H, W).
+    """
+
+    def __init__(self, network: Eraser) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, planes: Tensor) -> Tensor:
+        photo, filled, colour, opacity, share, mask = torch.split(planes, [3, 3, 3, 1, 1, 1], dim=1)
+        clean = self.network.restore(photo, filled, colour, opacity, share, mask).float()
+        bare, shows = lifted(photo, colour, opacity * share)
+        computed = filled + shows * (bare - filled)
+        return torch.cat([clean, computed, colour, opacity, share, mask], dim=1)
+
+
 def lifted(photo: Tensor, colour: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """A photo (N, 3, H, W) without the overlay that hides the share `hidden` (N, 1, H, W) of it,
     and how far to believe that, 0..1: where the photo is all but hidden, not at all."""

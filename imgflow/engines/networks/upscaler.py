@@ -60,5 +60,16 @@ class SuperResolver(nn.Module):
         return functional.pixel_shuffle(tail(features), scale)
 
 
+class Detail(nn.Module):
+    """A network at one scale: from (1, 3, H, W) to its detail, (1, 3, H * scale, W * scale)."""
+
+    def __init__(self, network: SuperResolver, scale: int) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(self, photo: Tensor) -> Tensor:
+        return self.network.detail(photo, self.scale)
+
+
 def _name(scale: int) -> str:
     return f"x{scale}"
