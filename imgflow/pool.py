@@ -9,7 +9,6 @@ import pickle
 import resource
 import signal
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from imgflow.scratch import scratch
 from imgflow.worker import Answer, Duty, Limits, late_log, serve
 
 Item = TypeVar("Item")
@@ -95,10 +95,11 @@ def supervise(
     raised here. Raises RuntimeError where workers die one after the other before they have begun
     an item. Workers end with this process, however that ends.
     """
-    with tempfile.TemporaryDirectory(prefix="imgflow-pool-") as folder:
-        limits = Limits(timeout_s, load_timeout_s, Path(folder) / "hung")
-        duty = Duty(work, limits, initializer, initargs)
-        logs = (Path(folder) / str(number) for number in count())
+    with scratch("imgflow-pool-") as folder:
+        limits = Limits(timeout_s, load_timeout_s, folder / "hung")
+        (folder / "temporary").mkdir()
+        duty = Duty(work, limits, folder / "temporary", initializer, initargs)
+        logs = (folder / str(number) for number in count())
         crew: list[_Worker[Item]] = []
         stop = atexit.register(partial(_stop, crew))
         try:

@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -50,10 +51,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What a worker is there for. work, initializer: importable functions."""
+    """What a worker is there for.
+
+    work, initializer: importable functions. temporary: folder of its temporary files: it ends as
+    it is, with no time to delete them.
+    """
 
     work: Callable[[Any], Any]
     limits: Limits
+    temporary: Path
     initializer: Callable[..., None]
     initargs: tuple[Any, ...]
 
@@ -72,6 +78,7 @@ def serve(pipe: Connection, duty: Duty) -> None:
     Ends with the process at the pipe's other end, however that ends and whatever it is at.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it as well, and ends this
+    os.environ["TMPDIR"] = tempfile.tempdir = str(duty.temporary)
     given: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, given), daemon=True).start()
     try:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from imgflow import batch, chain
 from imgflow.chain import Passage
@@ -24,6 +25,15 @@ from imgflow.store.keys import ImageKey
 
 def start() -> None:
     """Nothing to prepare."""
+
+
+def leave_a_folder(number: int) -> str:
+    """Of the temporary ones, as long as the process lives."""
+    _left.append(TemporaryDirectory(prefix="imgflow-test-"))
+    return _left[-1].name
+
+
+_left: list[TemporaryDirectory[str]] = []
 
 
 def refuse_to_start() -> None:

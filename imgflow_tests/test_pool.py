@@ -127,6 +127,22 @@ def test_items_are_taken_as_they_are_needed() -> None:
     assert len(taken) < 10
 
 
+def test_temporary_files_of_workers_go_with_the_pool() -> None:
+    left = [
+        Path(str(done.result))
+        for done in supervise(
+            pool_work.leave_a_folder,
+            range(4),
+            workers=2,
+            timeout_s=30,
+            initializer=pool_work.start,
+        )
+        if done.result and Path(str(done.result)).is_dir()
+    ]
+    assert len(left) == 4
+    assert not any(folder.exists() for folder in left)
+
+
 def test_nothing_to_do_is_done_at_once() -> None:
     assert run([]) == {}
 
