@@ -1,4 +1,5 @@
-"""Folders for what is of no use after a run: they go with it, or, if it was killed, before the next."""
+"""Folders for what is of no use after a run: they go with it, or before the next if it is killed.
+"""
 
 from __future__ import annotations
 
