@@ -1,5 +1,4 @@
-"""Folders for what is of no use after a run: they go with it, or before the next if it is killed.
-"""
+"""Folders for what is of no use after a run: they go with it, or before the next if it is killed."""
 
 from __future__ import annotations
 
