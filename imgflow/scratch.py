@@ -1,4 +1,4 @@
-"""Folders for what is of no use after a run: they go with it, or before the next if it is killed."""
+"""Folders of no use after a run: they go with it, or before the next one if it was killed."""
 
 from __future__ import annotations
 

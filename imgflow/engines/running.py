@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imgflow.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +60,7 @@ def layers_of(task: str) -> str:
 class NcnnTask:
     """A task of a network, in float32, on planes of even height and width.
 
-    weights: by their names in the network.
+    weights: by their names in the network. Raises EngineUnavailable without room to unpack them.
     """
 
     def __init__(self, name: str, weights: Mapping[str, NDArray[np.generic]], threads: int) -> None:
@@ -75,13 +77,26 @@ class NcnnTask:
         # the net, they go after it.
         self._pools = ncnn.PoolAllocator(), ncnn.PoolAllocator()
         options.blob_allocator, options.workspace_allocator = self._pools
-        layers = layers_of(name)
-        with TemporaryDirectory(prefix="imgflow-ncnn-") as folder:
-            said, filters = Path(folder) / "layers", Path(folder) / "filters"
-            said.write_text(layers)
-            filters.write_bytes(b"".join(_filters(layers, weights)))
-            if self._net.load_param(str(said)) or self._net.load_model(str(filters)):
-                raise ValueError(f"ncnn does not take the layers of {name}")
+        self._load(layers_of(name), weights)
+
+    def _load(self, layers: str, weights: Mapping[str, NDArray[np.generic]]) -> None:
+        """ncnn reads from files. Raises EngineUnavailable where there is no room for them."""
+        try:
+            with TemporaryDirectory(prefix="imgflow-ncnn-") as folder:
+                said, filters = Path(folder) / "layers", Path(folder) / "filters"
+                said.write_text(layers)
+                with filters.open("wb") as file:
+                    file.writelines(_filters(layers, weights))
+                failed = self._net.load_param(str(said)) or self._net.load_model(str(filters))
+        except OSError as error:
+            raise EngineUnavailable(
+                "no_temporary_room",
+                f"the weights of {self._name} cannot be unpacked in {gettempdir()}: "
+                f"{error.strerror or error}",
+                hint="Make room there, or name another folder in TMPDIR",
+            ) from error
+        if failed:
+            raise ValueError(f"ncnn does not take the layers of {self._name}")
 
     def __call__(self, planes: Planes) -> Planes:
         seen = np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)

@@ -320,7 +320,7 @@ class UpscaleSettings(Settings):
     )
     photo_blockiness: float = Field(1.3, ge=1, description="blocks of JPEG: character photo")
     photo_noise: float = Field(4.0, ge=0, description="noise (0..255): character photo")
-    photo_sharpness: float = Field(0.45, ge=0, le=1, description="softer: character photo")
+    photo_sharpness: float = Field(0.4, ge=0, le=1, description="softer: character photo")
     tile: int = Field(256, ge=64, le=4096, description="pixels a side of a tile")
     gates: EnlargeGates = EnlargeGates()
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from imgflow.engines import running
 from imgflow.engines.running import NcnnTask, TorchTask, fast_type, layers_of
+from imgflow.errors import EngineUnavailable
 from imgflow.training.layers import layers, tasks
 
 TASKS = dict(tasks())
@@ -63,6 +64,34 @@ def test_what_was_made_stays_when_more_is_made() -> None:
     kept = first.copy()
     run(np.ones((8, 8, 3), np.float32))
     assert np.array_equal(first, kept)
+
+
+def test_a_full_disk_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(running, "TemporaryDirectory", full)
+    with pytest.raises(EngineUnavailable, match="No space left on device") as caught:
+        NcnnTask("upscaler-x2", random(TASKS["upscaler-x2"]), 1)
+    assert "TMPDIR" in str(caught.value.hint)
+
+
+def test_memory_that_ran_out_is_an_error_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the photo is tried in smaller tiles."""
+
+    class Failing:
+        def input(self, *_: object) -> None: ...
+
+        def extract(self, *_: object) -> tuple[int, None]:
+            return -100, None
+
+    class Net:
+        create_extractor = Failing
+
+    run = NcnnTask("upscaler-x2", random(TASKS["upscaler-x2"]), 1)
+    monkeypatch.setattr(run, "_net", Net)
+    with pytest.raises(MemoryError):
+        run(np.zeros((8, 8, 3), np.float32))
 
 
 @pytest.mark.parametrize("name", ["upscaler-x3", "eraser-find"])
