@@ -167,7 +167,8 @@ def stage_engines(policy: Policy) -> dict[str, str]:
     looks = policy.upscale.looks
     return {
         str(Version.INPAINTED): policy.inpaint.fill,
-        str(Version.UPSCALED): policy.upscale.engine + (f", {looks} looks" if looks > 1 else ""),
+        str(Version.UPSCALED): policy.upscale.engine
+        + ("" if looks == "auto" else f", looks {looks}"),
     }
 
 

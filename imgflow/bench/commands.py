@@ -357,8 +357,9 @@ def upscale(
         int | None, typer.Option(min=1, help="So many of the photos, spread over all.")
     ] = None,
     looks: Annotated[
-        int, typer.Option(min=1, max=8, help="As upscale.looks of the policy; times are of one.")
-    ] = 1,
+        int | None,
+        typer.Option(min=1, max=8, help="As upscale.looks of the policy; times are of one."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="Photos per timing; 0: no timing.")] = 5,
     peak_tflops: Annotated[
         float | None, typer.Option(min=0.001, help="Of the graphics card, in bfloat16.")

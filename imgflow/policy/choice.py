@@ -62,8 +62,10 @@ def seconds_of(
 ) -> float | None:
     """What an engine takes for a photo of that size; None where nobody has measured it."""
     rate = prices.seconds.get(engine)
-    looks = policy.upscale.looks if part == "upscale" else 1
-    return None if rate is None else rate * megapixels * looks
+    if rate is None:
+        return None
+    looks = policy.upscale.looks_for(engine, round(1e6 * megapixels)) if part == "upscale" else 1
+    return rate * megapixels * looks
 
 
 def choose(policy: Policy, megapixels: float, prices: Prices) -> tuple[Policy, list[Choice]]:

@@ -122,6 +122,10 @@ class EnlargeGates(Settings):
     )
 
 
+_OWN_UPSCALER = "sr"
+# Copies of a photo that there are at most, and pixels from which on one is enough by default.
+_MOST_LOOKS, _ONE_LOOK = 8, 640 * 480
+
 # Here a buyer judges the very threads and pores, which an engine must not make up.
 _TRUE_TEXTURES = (
     "knit",
@@ -259,7 +263,7 @@ class InpaintSettings(Settings):
 class UpscaleSettings(Settings):
     """When and how a photo is enlarged, sharpened or freed of noise."""
 
-    engine: Line = Field("sr", description="enlarging engine")
+    engine: Line = Field(_OWN_UPSCALER, description="enlarging engine")
     better: list[Annotated[Line, Field(min_length=1)]] = Field(
         default_factory=list,
         description="enlarging engines that are better, best first: used where the budget allows",
@@ -291,12 +295,11 @@ class UpscaleSettings(Settings):
         description="which kind of photo the engine is told to expect: clean (sharp), photo "
         "(squeezed by JPEG, soft or noisy) or auto: measured",
     )
-    looks: int = Field(
-        1,
-        ge=1,
-        le=8,
-        description="mirrored and turned copies that are enlarged as well, the mean of all being "
-        "the result: 8 takes eight times as long, for print",
+    looks: Literal["auto"] | Annotated[int, Field(ge=1, le=8)] = Field(
+        "auto",
+        description="mirrored and turned copies that are enlarged, the mean of all being the "
+        "result: 8 take eight times as long, for print; auto: as many as take imgflow's own engine "
+        "no longer than one of 640 x 480",
     )
     min_long_side: int = Field(1000, ge=1, description="photos smaller than this are enlarged")
     max_scale: int = Field(4, ge=1, le=4, description="largest enlargement; 1: never")
@@ -323,6 +326,13 @@ class UpscaleSettings(Settings):
     photo_sharpness: float = Field(0.4, ge=0, le=1, description="softer: character photo")
     tile: int = Field(256, ge=64, le=4096, description="pixels a side of a tile")
     gates: EnlargeGates = EnlargeGates()
+
+    def looks_for(self, engine: str, pixels: int) -> int:
+        """How many copies of a photo of so many pixels an engine of that name enlarges."""
+        if self.looks != "auto":
+            return self.looks
+        # Others may take seconds for each, or make up something else in each.
+        return max(1, min(_MOST_LOOKS, _ONE_LOOK // pixels)) if engine == _OWN_UPSCALER else 1
 
     @model_validator(mode="after")
     def _creative_has_an_engine(self) -> UpscaleSettings:

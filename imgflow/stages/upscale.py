@@ -203,15 +203,16 @@ def _work(decision: Decision, measured: blind.BlindMeasures, job: Job) -> _Work:
         assert settings.creative_engine is not None
         name = settings.creative_engine
     engine = job.engines.upscaler(name, scale, decision.character)
+    looks = settings.looks_for(name, decision.start.pixels)
     parameters = {
         "scale": scale,
         "character": decision.character,
         "mode": decision.mode,
-        "looks": settings.looks,
+        "looks": looks,
         **engine.spec.own_parameters(),
     }
     once = with_alpha(engine)
-    return _Work(engine, lambda tile: mean_of_looks(once, tile, settings.looks), parameters)
+    return _Work(engine, lambda tile: mean_of_looks(once, tile, looks), parameters)
 
 
 def _too_large(

@@ -7,9 +7,17 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from imgflow.errors import BadPolicy
-from imgflow.policy.policy import Policy, Traits, dump_policy, load_policy, parse_policy
+from imgflow.policy.policy import (
+    Policy,
+    Traits,
+    UpscaleSettings,
+    dump_policy,
+    load_policy,
+    parse_policy,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "data" / "policy.yaml"
 
@@ -419,3 +427,23 @@ def test_an_engine_of_no_known_use_is_told_what_there_is() -> None:
         parse_policy(b"engines:\n  mine: {}\n", "p.yaml")
     with pytest.raises(BadPolicy, match="engines"):
         parse_policy(b"engines:\n  '': {}\n", "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("size", "looks"),
+    [((10, 10), 8), ((320, 240), 4), ((450, 300), 2), ((640, 480), 1), ((4000, 3000), 1)],
+)
+def test_small_photos_are_looked_at_as_often_as_a_larger_one_takes(
+    size: tuple[int, int], looks: int
+) -> None:
+    settings = UpscaleSettings()
+    assert settings.looks_for("sr", size[0] * size[1]) == looks
+    assert settings.looks_for("somebody-elses", size[0] * size[1]) == 1
+    assert UpscaleSettings(looks=3).looks_for("sr", size[0] * size[1]) == 3
+    assert UpscaleSettings(looks=3).looks_for("somebody-elses", 1) == 3
+
+
+@pytest.mark.parametrize("looks", [0, 9, "some"])
+def test_other_numbers_of_looks_are_refused(looks: object) -> None:
+    with pytest.raises(ValidationError):
+        UpscaleSettings.model_validate({"looks": looks})

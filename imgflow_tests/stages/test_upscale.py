@@ -42,7 +42,7 @@ def test_a_small_photo_is_enlarged(
         "scale": scale,
         "character": "clean",
         "mode": "conservative",
-        "looks": 1,
+        "looks": 8,
     }
     assert operation.requested_by == "policy"
     assert operation.engine is not None
@@ -63,6 +63,21 @@ def test_the_record_says_what_was_computed_in(
     engines.register_upscaler("sr", make)
     (operation,) = upscale(picture(SMALL), make_job({"upscale": {"min_long_side": 400}})).operations
     assert operation.dtype == precision
+
+
+def test_so_many_looks_are_taken_as_the_policy_says(
+    make_job: MakeJob, picture: MakePicture
+) -> None:
+    """Small photos get several; the mean of them is another result than one."""
+    made = {}
+    for looks in ("auto", 8, 1):
+        job = make_job({"upscale": {"min_long_side": 400, "looks": looks}})
+        outcome = upscale(picture(SMALL), job)
+        assert outcome.pixels is not None
+        made[looks] = outcome.pixels
+        assert outcome.operations[0].parameters["looks"] == (1 if looks == 1 else 8)
+    assert np.array_equal(made["auto"], made[8])
+    assert not np.array_equal(made["auto"], made[1])
 
 
 def test_a_manifest_outweighs_the_policy(make_job: MakeJob, picture: MakePicture) -> None:
@@ -183,7 +198,7 @@ def test_a_photo_blown_up_is_enlarged_from_its_real_size(
         "scale": 3,
         "character": "photo",
         "mode": "conservative",
-        "looks": 1,
+        "looks": 5,
     }
     assert outcome.pixels.shape[1] == 900
     assert outcome.measures["resolution"] == 0.5

@@ -43,13 +43,13 @@ class _Bench:
 
     engines: Engines
     names: tuple[str, ...]
-    looks: int
+    looks: int | None
 
 
 _bench: _Bench
 
 
-def start(names: tuple[str, ...], looks: int) -> None:
+def start(names: tuple[str, ...], looks: int | None) -> None:
     """Make this process a worker. names: of the engines, as the registry knows them."""
     # Read when torch is first imported.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
@@ -57,8 +57,8 @@ def start(names: tuple[str, ...], looks: int) -> None:
     begin(Engines(threads=1), names, looks)
 
 
-def begin(engines: Engines, names: tuple[str, ...], looks: int = 1) -> None:
-    """Measure these engines from now on, with so many looks at each photo."""
+def begin(engines: Engines, names: tuple[str, ...], looks: int | None = None) -> None:
+    """Measure these engines from now on, with so many looks at each photo, or the policy's."""
     global _bench
     _bench = _Bench(engines, names, looks)
 
@@ -113,13 +113,14 @@ def _scores(
     decided = decided_character(small, scale)
     for name in _bench.names:
         engine = _bench.engines.upscaler(name, scale, character)
-        found = compare(truth, enlarge(small, engine, _bench.looks), scale)
+        looks = _bench.looks or UpscaleSettings().looks_for(name, small.shape[0] * small.shape[1])
+        found = compare(truth, enlarge(small, engine, looks), scale)
         yield Score(name, scale, quality, *found)
         if not _has_characters(name, scale):
             continue
         if decided != character:
             engine = _bench.engines.upscaler(name, scale, decided)
-            found = compare(truth, enlarge(small, engine, _bench.looks), scale)
+            found = compare(truth, enlarge(small, engine, looks), scale)
         yield Score(f"{name} {DECIDED}", scale, quality, *found)
 
 

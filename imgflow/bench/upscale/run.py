@@ -23,13 +23,13 @@ def steps(sources: Sequence[Source], engines: Sequence[str], rounds: int) -> int
 def bench_upscale(
     sources: Sequence[Source],
     engines: Sequence[str],
-    looks: int,
+    looks: int | None,
     rounds: int,
     advance: Callable[[], None],
 ) -> UpscaleBench:
     """Measure engines, by their names in the registry, on photos; then take the time.
 
-    looks: mirrored copies enlarged as well; not where time is taken.
+    looks: mirrored copies that are enlarged; None: the policy's default. Times are of one.
     rounds: photos per timing; 0: no times are taken. Raises BadPhoto for a photo that cannot be
     read, EngineUnavailable for an engine that cannot work.
     """
