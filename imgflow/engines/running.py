@@ -73,10 +73,7 @@ class NcnnTask:
         options.num_threads = threads
         for half in ("fp16_storage", "fp16_packed", "fp16_arithmetic", "bf16_storage"):
             setattr(options, f"use_{half}", False)
-        # Those that ncnn makes by itself let go of less. It does not keep them alive: made after
-        # the net, they go after it.
-        self._pools = ncnn.PoolAllocator(), ncnn.PoolAllocator()
-        options.blob_allocator, options.workspace_allocator = self._pools
+        options.blob_allocator, options.workspace_allocator = _pools()
         self._load(layers_of(name), weights)
 
     def _load(self, layers: str, weights: Mapping[str, NDArray[np.generic]]) -> None:
@@ -99,14 +96,23 @@ class NcnnTask:
             raise ValueError(f"ncnn does not take the layers of {self._name}")
 
     def __call__(self, planes: Planes) -> Planes:
+        # ncnn does not keep it alive, and computes in place: in a copy.
         seen = np.ascontiguousarray(planes.transpose(2, 0, 1), np.float32)
         work = self._net.create_extractor()
-        # A copy: ncnn computes in place.
         work.input(INPUT, self._ncnn.Mat(seen).clone())
         failed, made = work.extract(OUTPUT)
         if failed:
             raise MemoryError(f"ncnn computed nothing ({self._name}): memory must have run out")
         return np.array(made).transpose(1, 2, 0)
+
+
+@lru_cache
+def _pools() -> tuple[object, object]:
+    """Memory that all tasks of this process work in, one after the other. Those that ncnn makes for
+    each network by itself keep all that it ever needed, for good. They outlive the networks."""
+    import ncnn
+
+    return ncnn.PoolAllocator(), ncnn.PoolAllocator()
 
 
 def _filters(layers: str, weights: Mapping[str, NDArray[np.generic]]) -> Iterator[bytes]:
