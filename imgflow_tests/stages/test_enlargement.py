@@ -120,7 +120,8 @@ def test_a_scale_that_is_asked_for_is_of_the_photo_as_it_is() -> None:
         (replace(FINE, blockiness=1.2), "clean"),
         (replace(FINE, blockiness=1.4), "photo"),
         (replace(FINE, noise=4.5), "photo"),
-        (replace(FINE, sharpness=0.4), "photo"),
+        (replace(FINE, sharpness=0.39), "photo"),
+        (replace(FINE, sharpness=0.42), "clean"),
         (replace(FINE, sharpness=0.0), "clean"),
     ],
 )
