@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from imgflow.engines import origin, unread
 from imgflow.engines.origin import judge
 from imgflow.engines.spec import EngineSpec, Eraser, TextDetector, TextMap
-from imgflow.imaging.lines import grown_along, place_beside
-from imgflow.imaging.masks import Box, polygon_box, polygon_mask
+from imgflow.imaging.lines import place_beside
+from imgflow.imaging.masks import Box, polygon_box
 from imgflow.imaging.repeats import missed_copies, reads_as_part, same_mark
 from imgflow.lineage.record import TextRegion
 from imgflow.policy.manifest import RemoveText
@@ -29,7 +29,7 @@ from imgflow.stages.stage import Job, Picture
 from imgflow.stages.unread import UNSEEN, lines_read_alone, plausible, unread_overlays
 
 # Raised whenever what is found in a photo may be another, with the same engines.
-_VERSION = "9"
+_VERSION = "8"
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
@@ -54,9 +54,6 @@ _NEAR_EDGE = 0.5
 # Score from which on text that seems to be the product's may be the rest of an overlay beside it.
 _MAYBE = 0.3
 _COPY = "looks like the other copies"
-# Probability, of 255, from which on what goes on with an overlay is a letter of it, and share of
-# that of the overlay's own strokes; of all its pixels, strokes are at least a tenth.
-_DRAWN, _AS_SURE, _STROKES = 100, 0.6, 90
 
 # Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
 _SURVEYED = 1_300_000
@@ -152,8 +149,7 @@ def find_text(
     others = unread_overlays(
         view, letters, known, detector, eraser, marks=marks, guesses=guesses, printed=printed
     )
-    all_text = with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
-    return with_what_goes_on(all_text, letters, scale)
+    return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
 
 
 def _is_legible(region: TextRegion) -> bool:
@@ -227,30 +223,6 @@ def with_copies(view: NDArray[np.uint8], regions: Sequence[TextRegion]) -> list[
             )
             for polygon in missed
         ]
-    return found
-
-
-def with_what_goes_on(
-    regions: Sequence[TextRegion], letters: TextMap, scale: float
-) -> list[TextRegion]:
-    """Overlays grown along their lines over drawn letters that were not read: half of a mark would
-    stay. Not those that are repeated, which go on with the next copy; and not over print."""
-    printed = [region for region in regions if region.kind == "product"]
-    free = letters.overlay.copy()
-    free[polygon_mask(_outlines(printed, scale), *free.shape) > 0] = 0
-    found = []
-    for region in regions:
-        (line,) = _outlines([region], scale)
-        repeated = any(map(_says_repeated, region.reasons))
-        if region.kind == "overlay" and len(line) == 4 and not repeated:
-            own = letters.overlay[polygon_mask([line], *free.shape) > 0]
-            sure = float(np.percentile(own, _STROKES)) if own.size else 0.0
-            least = max(_AS_SURE * sure, _DRAWN)
-            grown = grown_along(line, np.where(free >= least, np.uint8(255), np.uint8(0)))
-            if not np.array_equal(grown, line):
-                polygon = (grown / np.float32(scale)).round(1).tolist()
-                region = region.model_copy(update={"polygon": polygon})
-        found.append(region)
     return found
 
 

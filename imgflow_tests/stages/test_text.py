@@ -22,7 +22,6 @@ from imgflow.stages.text import (
     residual_text,
     select_unwanted,
     with_copies,
-    with_what_goes_on,
 )
 
 MakeJob = Callable[..., Job]
@@ -210,48 +209,6 @@ def test_garbled_copies_are_believed_as_the_clearest() -> None:
 def test_product_lines_are_never_multiplied() -> None:
     copies = [region("SPORT", "product", x=10 + 120 * n) for n in range(3)]
     assert with_copies(photo("coffee", 400), copies) == copies
-
-
-def seen_at(*places: tuple[int, int], chance: int = 250) -> TextMap:
-    """A map of a photo (200, 400) with drawn strokes at these columns, and at the regions'."""
-    overlay = np.zeros((200, 400), np.uint8)
-    overlay[32:48, 30:120:6] = overlay[32:48, 31:120:6] = 250
-    for start, end in places:
-        overlay[32:48, start:end:6] = overlay[32:48, start + 1 : end : 6] = chance
-    return TextMap(overlay, np.zeros_like(overlay))
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_an_overlay_grows_over_the_letters_that_were_not_read(scale: float) -> None:
-    mark = region("MPLE", "overlay")
-    polygon = (np.array(mark.polygon) / scale).tolist()
-    (found,) = with_what_goes_on(
-        [mark.model_copy(update={"polygon": polygon})], seen_at((126, 170)), scale
-    )
-    assert found.text == "MPLE"
-    (left, top), (right, _), *_ = found.polygon
-    assert (left, top) == pytest.approx((30 / scale, 30 / scale))
-    assert right == pytest.approx(170 / scale, abs=6 / scale)
-
-
-@pytest.mark.parametrize(
-    ("mark", "others", "seen"),
-    [
-        (region("MPLE", "product"), [], seen_at((126, 170))),
-        (region("MPLE", None), [], seen_at((126, 170))),
-        (region("MPLE", "overlay"), [], seen_at((126, 170), chance=110)),  # much less sure
-        (region("MPLE", "overlay"), [region("NIKE", "product", x=122)], seen_at((126, 170))),
-        (
-            region("MPLE", "overlay").model_copy(update={"reasons": ["repeated 4 times"]}),
-            [],
-            seen_at((126, 170)),
-        ),
-    ],
-)
-def test_other_text_stays_as_long_as_it_is(
-    mark: TextRegion, others: list[TextRegion], seen: TextMap
-) -> None:
-    assert with_what_goes_on([mark, *others], seen, 1.0) == [mark, *others]
 
 
 def test_old_records_still_read() -> None:
