@@ -295,7 +295,7 @@ class UpscaleSettings(Settings):
         description="which kind of photo the engine is told to expect: clean (sharp), photo "
         "(squeezed by JPEG, soft or noisy) or auto: measured",
     )
-    looks: Literal["auto"] | Annotated[int, Field(ge=1, le=8)] = Field(
+    looks: Literal["auto"] | Annotated[int, Field(ge=1, le=_MOST_LOOKS)] = Field(
         "auto",
         description="mirrored and turned copies that are enlarged, the mean of all being the "
         "result: 8 take eight times as long, for print; auto: as many as take imgflow's own engine "

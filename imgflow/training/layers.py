@@ -101,7 +101,6 @@ class _Lines:
 
     def _operation(self, node: fx.Node) -> None:
         _, *others = node.args
-        limits = {**dict(zip(("min", "max"), others, strict=False)), **node.kwargs}
         if node.target in _OF_TWO:
             self._of_two(node)
         elif node.target is torch.split:
@@ -117,6 +116,7 @@ class _Lines:
         elif node.target is torch.sigmoid:
             self._layer("Sigmoid", node.name, node)
         elif node.target == "clamp":
+            limits = {**dict(zip(("min", "max"), others, strict=False)), **node.kwargs}
             said = {"min": "0", "max": "1"}
             self._layer("Clip", node.name, node, *(f"{said[k]}={v}" for k, v in limits.items()))
         elif node.target is torch.logit:
@@ -137,7 +137,6 @@ class _Lines:
         said = ",".join(map(str, [len(sizes), *sizes]))
         seen = self._use(_inputs(node)[0])
         self._write("Slice", node.name, [seen], names, f"-23300={said} 1=0")
-        self._names[node] = []
         for part in node.users:
             self._result(part, names[int(str(part.args[1]))])
 
