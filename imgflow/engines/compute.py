@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from imgflow.engines.account import account
 from imgflow.engines.loading import loading
+from imgflow.engines.running import fast_type
 from imgflow.errors import EngineUnavailable, ImgflowError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Compute:
             if bfloat16 and fast:
                 return torch.bfloat16
             return torch.float16 if half and not fast else torch.float32
-        if device.type == "cpu" and bfloat16 and torch.cpu._is_avx512_bf16_supported():
+        if device.type == "cpu" and bfloat16 and fast_type() == "bfloat16":
             return torch.bfloat16
         return torch.float32
 
