@@ -36,7 +36,7 @@ LOOKS = (*lettergroups.MEASURES, *lettering.MEASURES)
 # From which probabilities on, of 255, pixels count as letters, one after the other: what a low
 # one joins to the leaves behind it, a high one tells from them. Pixels that a group has at least,
 # its least height, and the share of its box that its strokes fill.
-_LEVELS, _FEWEST, _LOWEST = (128, 77), 40, 5.0
+LEVELS, FEWEST, _LOWEST = (128, 77), 40, 5.0
 _DENSITY = (0.02, 0.9)
 
 
@@ -48,8 +48,8 @@ def spec() -> EngineSpec:
 def candidates(drawn: NDArray[np.uint8]) -> list[LetterGroup]:
     """All that may be letters in a map (H, W; 255 = certain); the same ones at several levels."""
     found = []
-    for level in _LEVELS:
-        for group in grouped(drawn, level, _FEWEST):
+    for level in LEVELS:
+        for group in grouped(drawn, level, FEWEST):
             across, along = group.sides
             if across >= _LOWEST and _DENSITY[0] <= group.ink / (across * along) <= _DENSITY[1]:
                 found.append(group)

@@ -20,7 +20,7 @@ _MOST_PLACES, _MOST_SHARE = 4, 0.7
 # Probability, of 255, from which on a pixel may be a letter's, and is one of print. How near to
 # each other such pixels belong together, how many make OCR worth its time, and how far around them
 # it reads.
-_TRACE, PRINT, _TOGETHER, LEAST_TRACE, _AROUND = 128, 191, 10, 60, 48
+_TRACE, _PRINT, _TOGETHER, _LEAST_TRACE, _AROUND = 128, 191, 10, 60, 48
 
 
 def traces(letters: TextMap, drawn: Sequence[LetterGroup]) -> list[Box]:
@@ -30,12 +30,12 @@ def traces(letters: TextMap, drawn: Sequence[LetterGroup]) -> list[Box]:
     strokes = np.where(seen, np.uint8(255), np.uint8(0))
     count, places, boxes, _ = cv2.connectedComponentsWithStats(dilate(strokes, _TOGETHER))
     pixels, printed = (
-        np.bincount(places[each], minlength=count) for each in (seen, letters.product >= PRINT)
+        np.bincount(places[each], minlength=count) for each in (seen, letters.product >= _PRINT)
     )
     named = np.zeros(count, bool)
     for group in drawn:
         named[places[group.strokes[:, 1], group.strokes[:, 0]]] = True
-    worth = (printed >= LEAST_TRACE) | (named & (pixels >= LEAST_TRACE))
+    worth = (printed >= _LEAST_TRACE) | (named & (pixels >= _LEAST_TRACE))
     return [
         Box(int(top), int(left), int(top + height), int(left + width))
         for number, (left, top, width, height, _) in enumerate(boxes)

@@ -26,10 +26,19 @@ from imgflow.policy.policy import DetextSettings
 from imgflow.stages.reading import placed, read_around, stretch_contrast, traces
 from imgflow.stages.rights import claims_rights, names_own_mark
 from imgflow.stages.stage import Job, Picture
-from imgflow.stages.unread import UNSEEN, lines_read_alone, plausible, unread_overlays
+from imgflow.stages.unread import (
+    DRAWN,
+    UNSEEN,
+    chance,
+    drawn_logits,
+    lines_read_alone,
+    logit,
+    plausible,
+    unread_overlays,
+)
 
 # Raised whenever what is found in a photo may be another, with the same engines.
-_VERSION = "8"
+_VERSION = "9"
 
 # A detector reads single letters into any texture; a stamp has at least two.
 _MIN_CHARACTERS = 2
@@ -54,6 +63,10 @@ _NEAR_EDGE = 0.5
 # Score from which on text that seems to be the product's may be the rest of an overlay beside it.
 _MAYBE = 0.3
 _COPY = "looks like the other copies"
+# The sum of both judges' logits, of lines and of letters, below which what the former says is
+# believed less; and pixels of height in the map of letters, from which on it shows drawn lines.
+_BORNE_OUT, _SMALLEST = -1.0, 8.0
+_NOT_DRAWN = "does not look drawn from near"
 
 # Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
 _SURVEYED = 1_300_000
@@ -126,29 +139,24 @@ def find_text(
     if always:
         read = detector.detect(view)
     else:
-        found = traces(letters, plausible(view, letters))
-        places = [_box_at(each, 1 / scale, view) for each in found]
-        if not places:
+        drawn = plausible(view, letters)
+        places = [_box_at(each, 1 / scale, view) for each in traces(letters, drawn)]
+        if not places and not drawn:
             return []
         read = read_around(view, places, detector)
     # What hides the letters below it helps nobody.
     read = [region for region in read if not _is_misread(region, view.shape[:2])]
-    judged = judge(view, read, letters)
+    judged = _borne_out(view, judge(view, read, letters), letters)
     legible = [region for region in judged if _is_legible(region)]
     if not any(region.kind == "overlay" for region in legible):
         more = lines_read_alone(view, letters, _outlines(legible, scale), detector)
         if more:
-            judged = judge(view, [*read, *more], letters)
-            judged[len(read) :] = [_unseen(region) for region in judged[len(read) :]]
+            judged = _judged(view, judged, more, letters)
             legible = [region for region in judged if _is_legible(region)]
     # What was guessed says no more of the letters that the eraser sees there than that they are.
     known = _outlines(legible, scale)
     marks = _outlines([region for region in legible if region.kind == "overlay"], scale)
-    guesses = _outlines([region for region in judged if not _is_legible(region)], scale)
-    printed = any(region.kind == "product" for region in judged)
-    others = unread_overlays(
-        view, letters, known, detector, eraser, marks=marks, guesses=guesses, printed=printed
-    )
+    others = unread_overlays(view, letters, known, detector, eraser, marks=marks, read=judged)
     return with_copies(view, [*judged, *(_scaled(each, 1 / scale) for each in others)])
 
 
@@ -164,8 +172,56 @@ def _outlines(regions: Sequence[TextRegion], scale: float) -> list[NDArray[np.fl
     return [np.array(region.polygon, np.float32) * np.float32(scale) for region in regions]
 
 
-def _unseen(region: TextRegion) -> TextRegion:
-    return region.model_copy(update={"reasons": [*region.reasons, UNSEEN]})
+def _borne_out(
+    view: NDArray[np.uint8], regions: Sequence[TextRegion], letters: TextMap
+) -> list[TextRegion]:
+    """The regions; where the map of letters shows nothing like it, what the judge of lines takes
+    for an overlay is in doubt, and what it is in doubt about is none, unless another one is."""
+    lines = _outlines(regions, letters.overlay.shape[1] / view.shape[1])
+    seen = [
+        number
+        for number, region in enumerate(regions)
+        if region.kind != "product" and min(cv2.minAreaRect(lines[number])[1]) >= _SMALLEST
+    ]
+    told = drawn_logits(view, letters, [lines[number] for number in seen])
+    unlike = {
+        number
+        for number, drawn in zip(seen, told, strict=True)
+        if logit(regions[number].score) + drawn < _BORNE_OUT
+    }
+    sure = any(
+        region.kind == "overlay" for number, region in enumerate(regions) if number not in unlike
+    )
+    found = list(regions)
+    for number in unlike:
+        region = regions[number]
+        if region.kind == "overlay" or not sure:
+            kind = None if region.kind == "overlay" else "product"
+            reasons = [*region.reasons, _NOT_DRAWN]
+            found[number] = region.model_copy(update={"kind": kind, "reasons": reasons})
+    return found
+
+
+def _judged(
+    view: NDArray[np.uint8],
+    read: Sequence[TextRegion],
+    alone: Sequence[TextRegion],
+    letters: TextMap,
+) -> list[TextRegion]:
+    """What OCR read in a photo, and lines that it read by themselves, which come with the score of
+    the judge of letters. Where nothing is printed, they are what both judges together make of them:
+    the judge of lines learned from those that OCR reads in photos."""
+    judged = judge(view, [*read, *alone], letters)
+    printed = any(region.kind == "product" for region in read)
+    for number, line in enumerate(alone, start=len(read)):
+        region = judged[number]
+        both = chance(logit(region.score) + logit(line.score))
+        found: dict[str, Any] = {"reasons": [*region.reasons, UNSEEN]}
+        if both > (region.score or 0) and not printed:
+            kind = origin.load_weights().kind(both)
+            found = {"kind": kind, "score": round(both, 4), "reasons": [DRAWN, UNSEEN]}
+        judged[number] = region.model_copy(update=found)
+    return judged
 
 
 def _box_at(box: Box, scale: float, view: NDArray[np.uint8]) -> Box:

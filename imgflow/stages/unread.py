@@ -10,23 +10,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imgflow.engines import origin
 from imgflow.engines.spec import Eraser, TextDetector, TextMap
-from imgflow.engines.unread import beside, candidates, load_weights, look, look_at_strokes
+from imgflow.engines.unread import (
+    FEWEST,
+    LEVELS,
+    beside,
+    candidates,
+    load_weights,
+    look,
+    look_at_strokes,
+)
 from imgflow.imaging.folding import repeats
-from imgflow.imaging.lettergroups import LetterGroup, grouped, without
+from imgflow.imaging.lettergroups import LetterGroup, grouped, within, without
 from imgflow.imaging.lines import place_beside
 from imgflow.imaging.masks import polygon_mask
 from imgflow.lineage.record import TextRegion
 from imgflow.stages.levelled import read_level, seen_level
-from imgflow.stages.reading import LEAST_TRACE, PRINT
 
 # ---- words: letters without a photo behind them are easier to read
 # Probabilities, of 255, that are white and black on the page that OCR is given.
 _WHITE, _BLACK = 40, 190
 # Pixels of the page's short side: its letters are large or plain enough for that.
 _PAGE = 480
-# What a reading must be: letters, and how sure the map is of its strokes.
-_LETTERS, _MAPPED = 4, 0.6
+# What a reading must be: letters, how sure OCR is of them, and how sure the map of their strokes.
+_LETTERS, _SPELLED, _MAPPED = 4, 0.6, 0.6
 # ---- lines by themselves: small or turned letters are easier to read large and level
 # From which logit on letters are worth reading at all, and so, and how many lines of a photo.
 _PLAUSIBLE, _WORTH, _MOST_LINES = -3.0, -2.0, 5
@@ -36,13 +44,11 @@ _READ = 0.65
 # Probability, of 255, from which on a pixel is a letter's in a line by itself, and share of the
 # line that such pixels are: nearly all letters have it there, leaves and windows hardly ever.
 _SHOWN, _COVERED = 90, 0.08
-# From which logit on they are an overlay where nothing is printed and OCR, too, has something to
-# say of them. The logit alone, from 1.5 on, altered 4 of 100 photos without any text, and from 0.7
-# on with three characters read 2 of 100.
-_CERTAIN = 3.0
-# Share of what it sees in the photo that lies in them. Different characters that it reads in the
-# line by itself, even wrongly, and how sure it is of as many in the photo.
-_SEEN_TOO, _SAID, _SPOKEN = 0.5, 3, 0.5
+# What both judges make of them, that of letters in the map and that of lines in the photo, as the
+# sum of their logits: from which on they are an overlay, and below which they are none.
+_CERTAIN, _NONE = 4.0, 0.0
+# What stands for letters that nobody can read.
+_ILLEGIBLE = "?"
 # Pixels that are enough to be worth reading. How often what was found is looked at again for more;
 # share of a group that a surer one may have in common with it.
 _LEAST_INK, _ROUNDS, _SHARED = 60, 2, 0.2
@@ -56,7 +62,12 @@ _NEXT, _ALIGNED = 0.6, 0.6
 # band, how far the next line is, and how large letters of one text may be beside each other.
 _REACH, _BAND, _BELOW = 2.0, 0.8, 1.1
 _SIZES = (0.4, 1.6)
-_REASON = "letters drawn over the photo"
+NO_LETTERS = -9.0
+"""The logit of a line in which the map shows no letters."""
+# The least that a score, rounded, tells from none.
+_LEAST_CHANCE = 5e-5
+DRAWN = "letters drawn over the photo"
+"""Why a region is an overlay that the map of letters shows."""
 UNSEEN = "OCR alone does not see it"
 """Why a region is one that OCR, asked about the photo, did not read."""
 _GOES_ON = "goes on with an overlay beside it"
@@ -71,20 +82,18 @@ def unread_overlays(
     eraser: Eraser,
     *,
     marks: Sequence[NDArray[np.float32]] = (),
-    guesses: Sequence[NDArray[np.float32]] = (),
-    printed: bool = False,
+    read: Sequence[TextRegion] = (),
 ) -> list[TextRegion]:
     """Regions of overlaid text beside the known ones, in the map's pixels.
 
-    pixels: the photo, (H, W, 3) uint8, of any size; all else is in the map's pixels.
-    known: (4, 2) polygons of x, y. marks: those of them that are overlays. guesses: other such
-    polygons, of what OCR sees and cannot read. printed: whether text is known to be part of what
-    the photo shows. What a region says is read off the map itself; it is empty where letters are
-    too crooked for that, but beyond doubt, or go on with a text that is known.
+    pixels: the photo, (H, W, 3) uint8, of any size. read: all that OCR reads there, rightly or
+    wrongly, in its pixels; all else is in the map's pixels. known: (4, 2) polygons of x, y. marks:
+    those of them that are overlays. What a region says is read off the map itself; it is empty
+    where letters are too crooked for that, but beyond doubt, or go on with a text that is known.
 
-    Letters that nobody can read are none where the eraser does not see them again in a line by
-    itself. Where nothing bears them out, neither a known overlay nor their copies nor, where
-    nothing is printed, what OCR sees or reads there, they are of no kind: a person has to look.
+    Where nothing bears letters out that nobody can read, neither a known overlay nor their copies
+    nor the judge of lines in the photo, they are of no kind: a person has to look. They are none
+    where the eraser does not see them again in a line by itself.
     """
     left = without(letters.overlay, known)
     words = _words(left, detector)
@@ -96,8 +105,7 @@ def unread_overlays(
     rest = TextMap(left, letters.product)
     found = _lines(pixels, rest, marks)
     if found and not marks and not _are_repeated(rest):
-        printed = printed or int((letters.product >= PRINT).sum()) >= LEAST_TRACE
-        return _alone(pixels, rest, found, guesses, detector, eraser, printed=printed)
+        return _alone(pixels, letters, found, read, detector, eraser)
     return [*words, *parts, *(_unread(*each) for each in found)]
 
 
@@ -113,18 +121,34 @@ def lines_read_alone(
     detector: TextDetector,
 ) -> list[TextRegion]:
     """What OCR reads of letters beside the known ones where it is shown each line by itself, in the
-    photo's pixels; not judged. Arguments as above."""
+    photo's pixels; of no kind, its score that of the judge of letters. Arguments as above."""
     left = TextMap(without(letters.overlay, known), letters.product)
     scored = [each for each in _scored(pixels, left) if each[0] >= _WORTH]
     scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
     found = []
-    for _, group in _apart(scored, [])[:_MOST_LINES]:
+    for score, group in _apart(scored, [])[:_MOST_LINES]:
         line = group.box * scale
         text, confidence = read_level(pixels, line, detector)
         if _characters(text) >= _LETTERS and confidence >= _READ:
-            polygon = line.round(1).tolist()
-            found.append(TextRegion(polygon=polygon, text=text, confidence=confidence))
+            found.append(_line(line, text, confidence, chance(score)))
     return found
+
+
+def drawn_logits(
+    pixels: NDArray[np.uint8], letters: TextMap, lines: Sequence[NDArray[np.float32]]
+) -> list[float]:
+    """What the judge of letters makes of those in each line, (4, 2) polygons in the map's pixels,
+    as logits; `NO_LETTERS` where the map shows too few."""
+    if not lines:
+        return []
+    at = [within(letters.overlay, line, level) for line in lines for level in LEVELS]
+    scores = load_weights().trees.logits(look(pixels, letters, at, []))
+    told = [
+        float(score) if group.ink >= FEWEST else NO_LETTERS
+        for score, group in zip(scores, at, strict=True)
+    ]
+    several = len(LEVELS)
+    return [max(told[first : first + several]) for first in range(0, len(told), several)]
 
 
 def _scored(pixels: NDArray[np.uint8], letters: TextMap) -> list[tuple[float, LetterGroup]]:
@@ -152,7 +176,8 @@ def _words(drawn: NDArray[np.uint8], detector: TextDetector) -> list[TextRegion]
         inside = drawn[polygon_mask([polygon], *drawn.shape) > 0]
         strokes = inside[inside >= _WHITE]
         sure = float(strokes.mean()) / 255 if strokes.size else 0.0
-        if _characters(read.text) >= _LETTERS and sure >= _MAPPED:
+        spelled = _characters(read.text) >= _LETTERS and read.confidence >= _SPELLED
+        if spelled and sure >= _MAPPED:
             found.append(_region(polygon, read.text, read.confidence, sure))
     return found
 
@@ -240,54 +265,66 @@ def _alone(
     pixels: NDArray[np.uint8],
     letters: TextMap,
     found: Sequence[tuple[float, LetterGroup]],
-    guesses: Sequence[NDArray[np.float32]],
+    read: Sequence[TextRegion],
     detector: TextDetector,
     eraser: Eraser,
-    *,
-    printed: bool,
 ) -> list[TextRegion]:
-    """Those of the groups that are letters in lines by themselves, too. Windows in a row stand as
-    letters do: nothing else over the photo bears these out."""
+    """Those of the groups that the judge of lines takes for an overlay too, and those that it does
+    not exclude and that are letters in lines by themselves: windows in a row stand as letters do,
+    and nothing else over the photo bears these out."""
     scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
-    lines = [group.box * scale for _, group in found]
-    seen = [seen_level(pixels, line, eraser) for line in lines]
-    shown = [n for n, each in enumerate(seen) if float((each >= _SHOWN).mean()) >= _COVERED]
-    regions = [_unread(*found[n]) for n in shown]
-    sure = [n for n in shown if found[n][0] >= _CERTAIN]
-    if not printed and (
-        _are_seen_too([found[n][1] for n in sure], guesses)
-        or any(_says_something(pixels, lines[n], seen[n], detector) for n in sure)
-    ):
-        return regions
-    doubt = {"kind": None, "reasons": [_REASON, _NOTHING_ELSE]}
-    return [region.model_copy(update=doubt) for region in regions]
+    doubt = {"kind": None, "reasons": [DRAWN, _NOTHING_ELSE]}
+    regions = []
+    for score, group in found:
+        line = group.box * scale
+        both = score + _as_a_line(pixels, letters, line, read, detector)
+        if both >= _CERTAIN:
+            regions.append(_unread(both, group))
+        elif both >= _NONE and _are_letters(pixels, line, eraser):
+            regions.append(_unread(both, group).model_copy(update=doubt))
+    return regions
 
 
-def _says_something(
+def _as_a_line(
     pixels: NDArray[np.uint8],
+    letters: TextMap,
     line: NDArray[np.float32],
-    seen: NDArray[np.uint8],
+    read: Sequence[TextRegion],
     detector: TextDetector,
-) -> bool:
-    """Whether OCR reads anything in a line by itself, or in what the eraser sees of it; rings in a
-    row are no text."""
-    if _different(detector.read(_page(seen))[0]) >= _SAID:
-        return True
+) -> float:
+    """What the judge of lines makes of one, beside all that is read in the photo: a logit."""
     text, confidence = read_level(pixels, line, detector)
-    return _different(text) >= _SAID and confidence >= _SPOKEN
+    region = _line(line, text or _ILLEGIBLE, confidence)
+    return logit(origin.judge(pixels, [*read, region], letters)[-1].score)
 
 
-def _different(text: str) -> int:
-    return len({each for each in text.casefold() if each.isalnum()})
+def _are_letters(pixels: NDArray[np.uint8], line: NDArray[np.float32], eraser: Eraser) -> bool:
+    return float((seen_level(pixels, line, eraser) >= _SHOWN).mean()) >= _COVERED
+
+
+def logit(score: float | None) -> float:
+    """Of a region's score, which is rounded."""
+    chance = min(max(score or 0.0, _LEAST_CHANCE), 1 - _LEAST_CHANCE)
+    return math.log(chance / (1 - chance))
+
+
+def chance(score: float) -> float:
+    """Of a logit."""
+    return 1 / (1 + math.exp(-score))
+
+
+def _line(
+    box: NDArray[np.float32], text: str, confidence: float, score: float | None = None
+) -> TextRegion:
+    """A region of a box whose longer side comes first, as people read it: from left to right."""
+    corners = np.roll(box, 2, axis=0) if box[1, 0] < box[0, 0] else box
+    return TextRegion(
+        polygon=corners.round(1).tolist(), text=text, confidence=confidence, score=score
+    )
 
 
 def _are_repeated(letters: TextMap) -> bool:
     return bool(repeats(letters.overlay.astype(np.float32) / np.float32(255)))
-
-
-def _are_seen_too(groups: Sequence[LetterGroup], guesses: Sequence[NDArray[np.float32]]) -> bool:
-    """Whether OCR sees text in letters."""
-    return any(_inside(guess, group.box) >= _SEEN_TOO for guess in guesses for group in groups)
 
 
 def _inside(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -312,8 +349,8 @@ def _shared(one: LetterGroup, other: LetterGroup) -> float:
     return max(_inside(one.box, other.box), _inside(other.box, one.box))
 
 
-def _unread(logit: float, letters: LetterGroup) -> TextRegion:
-    return _region(letters.box, "", letters.sure, 1 / (1 + math.exp(-logit)))
+def _unread(score: float, letters: LetterGroup) -> TextRegion:
+    return _region(letters.box, "", letters.sure, chance(score))
 
 
 def _region(
@@ -325,5 +362,5 @@ def _region(
         confidence=round(confidence, 4),
         kind="overlay",
         score=round(sure, 4),
-        reasons=[_REASON, why],
+        reasons=[DRAWN, why],
     )

@@ -149,9 +149,11 @@ def test_an_overlay_that_ocr_does_not_read_is_removed_where_another_one_is(
 
 
 def test_a_person_is_asked_about_the_only_text_where_ocr_cannot_read_it(
-    stamped: Stamped, make_job: MakeJob, picture: MakePicture
+    stamped: Stamped, make_job: MakeJob, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The `engines` of these tests come with an OCR that reads nothing."""
+    """The `engines` of these tests come with an OCR that reads nothing, and here the judges are in
+    doubt."""
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 100.0)
     outcome = detext(picture(stamped.pixels), make_job())
     assert "text that cannot be read (" in unsure_about(outcome)
 
@@ -271,6 +273,7 @@ def test_text_without_a_single_stroke_is_a_failure_and_not_a_skip(
     engines.register_text_detector("rapidocr", Certain)
     engines.register_eraser("eraser", Guessing)
     monkeypatch.setattr("imgflow.stages.text.judge", judged("overlay"))
+    monkeypatch.setattr("imgflow.stages.text._BORNE_OUT", -100.0)
     outcome = detext(picture(flat), make_job({"detext": {"mask_confidence": least}}))
     assert outcome.verdict is Verdict.NEEDS_REVIEW
     assert outcome.reason is not None
@@ -365,7 +368,7 @@ def test_what_is_uncertain_goes_with_a_sure_mark_that_it_copies_or_goes_on_with(
         corners = np.array(sure.polygon)
         below = corners + np.array([0, shift * np.ptp(corners[:, 1])])
         return [
-            sure.model_copy(update={"kind": "overlay", "text": "imagehub"}),
+            sure.model_copy(update={"kind": "overlay", "text": "imagehub", "score": 0.9}),
             doubtful.model_copy(update={"kind": None, "text": text, "polygon": below.tolist()}),
         ]
 

@@ -247,7 +247,8 @@ def test_a_line_that_ocr_reads_by_itself_is_judged_with_its_words(
 
     monkeypatch.setattr("imgflow.stages.text.judge", unjudged)
     (found,) = find_text(stamped.pixels, Closer(), Surveyor())
-    assert (found.text, found.kind, found.score) == ("2024-03-15", "overlay", 0.99)
+    assert (found.text, found.kind) == ("2024-03-15", "overlay")
+    assert (found.score or 0) >= 0.99
     assert "OCR alone does not see it" in found.reasons
     corners = np.array(found.polygon)
     assert np.allclose([*corners.min(axis=0), *corners.max(axis=0)], stamped.box, atol=6)
@@ -256,7 +257,89 @@ def test_a_line_that_ocr_reads_by_itself_is_judged_with_its_words(
     assert [each.reasons for each in read] == [[]]
 
 
-def test_a_small_photo_is_surveyed_as_it_is(stamped: Stamped) -> None:
+@pytest.mark.parametrize(
+    ("score", "printed", "kind"),
+    [
+        pytest.param(0.3, False, "overlay", id="both-together"),
+        pytest.param(0.0, False, "product", id="sure-of-print"),
+        pytest.param(0.3, True, "product", id="beside-print"),
+    ],
+)
+def test_a_line_that_ocr_reads_by_itself_is_what_both_judges_make_of_it(
+    score: float, printed: bool, kind: str, stamped: Stamped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of lines in photos learned from those that OCR reads there."""
+
+    class Closer(FakeDetector):
+        def detect(self, pixels: Pixels) -> list[TextRegion]:
+            return [region("NORDWIND", None)] if printed else []
+
+        def read(self, line: Pixels) -> tuple[str, float]:
+            return "2024-03-15", 0.9
+
+    def judged(view: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+        return [each.model_copy(update={"kind": "product", "score": score}) for each in regions]
+
+    monkeypatch.setattr("imgflow.stages.text.judge", judged)
+    *_, found = find_text(stamped.pixels, Closer(), Surveyor())
+    assert (found.text, found.kind) == ("2024-03-15", kind)
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn", "judged", "kind"),
+    [
+        pytest.param(24, True, "overlay", "overlay", id="drawn"),
+        pytest.param(24, False, "overlay", None, id="printed"),
+        pytest.param(24, False, None, "product", id="in-doubt"),
+        pytest.param(5, False, "overlay", "overlay", id="too-small-to-tell"),
+    ],
+)
+def test_an_overlay_that_does_not_look_drawn_is_believed_less(
+    size: int,
+    drawn: bool,
+    judged: str | None,
+    kind: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = stamp(photo("rocket", 640), "2024-03-15", at=(20, 20), size=size)
+
+    class Otherwise(FakeEraser):
+        def survey(self, pixels: Pixels) -> TextMap:
+            letters = super().survey(pixels)
+            return letters if drawn else TextMap(letters.product, letters.overlay)
+
+    def judge(view: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+        return [each.model_copy(update={"kind": judged, "score": 0.6}) for each in regions]
+
+    monkeypatch.setattr("imgflow.stages.text.judge", judge)
+    found, *_ = find_text(shown.pixels, FakeDetector(shown), Otherwise(), always=True)
+    assert (found.text, found.kind) == ("2024-03-15", kind)
+    assert any("drawn" in reason for reason in found.reasons) == (kind != judged)
+
+
+def test_letters_that_are_too_faint_for_a_look_are_read_by_themselves(
+    stamped: Stamped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Faintly(FakeEraser):
+        def survey(self, pixels: Pixels) -> TextMap:
+            drawn = super().survey(pixels).overlay
+            return TextMap(np.minimum(drawn, 110), np.zeros_like(drawn))
+
+    class Closer(FakeDetector):
+        def read(self, line: Pixels) -> tuple[str, float]:
+            return "2024-03-15", 0.9
+
+    monkeypatch.setattr("imgflow.stages.text.judge", unjudged)
+    detector = Closer()
+    (found,) = find_text(stamped.pixels, detector, Faintly())
+    assert (found.text, found.kind) == ("2024-03-15", "overlay")
+    assert detector.calls == 0, "OCR need not look for it"
+
+
+def test_a_small_photo_is_surveyed_as_it_is(
+    stamped: Stamped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 100.0)
     eraser = Surveyor()
     find_text(stamped.pixels, FakeDetector(), eraser)
     seen, line = eraser.views
@@ -279,9 +362,11 @@ def test_a_texture_that_is_taken_for_text_hides_no_letters(
             return [TextRegion(polygon=corners, text="3008", confidence=0.6)]
 
     def printed(view: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
-        return [each.model_copy(update={"kind": "product"}) for each in regions]
+        return [each.model_copy(update={"kind": "product", "score": 0.5}) for each in regions]
 
     monkeypatch.setattr("imgflow.stages.text.judge", printed)
+    monkeypatch.setattr("imgflow.engines.origin.judge", printed)
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 100.0)
     (found,) = find_text(stamped.pixels, Misreading(), Surveyor())
     assert (found.text, found.kind) == ("", None)
 
@@ -317,11 +402,10 @@ def test_what_nobody_could_read_hides_no_letters(
     assert [each.text for each in found] == words
 
 
-@pytest.mark.parametrize(("printed", "kind"), [("product", None), (None, "overlay")])
-def test_beside_a_print_nobody_is_sure_of_what_cannot_be_read(
-    printed: str | None, kind: str | None, stamped: Stamped, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_read_is_judged_beside_all_that_was(
+    stamped: Stamped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where it was only guessed."""
+    """What was only guessed, too."""
 
     class Guessing(FakeDetector):
         def detect(self, pixels: Pixels) -> list[TextRegion]:
@@ -331,13 +415,17 @@ def test_beside_a_print_nobody_is_sure_of_what_cannot_be_read(
         def read(self, line: Pixels) -> tuple[str, float]:
             return "2O24", 0.55
 
+    asked: list[list[tuple[str, float]]] = []
+
     def judged(view: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
-        return [each.model_copy(update={"kind": printed}) for each in regions]
+        asked.append([(each.text, each.confidence) for each in regions])
+        return [each.model_copy(update={"kind": "product", "score": 0.5}) for each in regions]
 
     monkeypatch.setattr("imgflow.stages.text.judge", judged)
-    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", -100.0)
+    monkeypatch.setattr("imgflow.engines.origin.judge", judged)
     _, found = find_text(stamped.pixels, Guessing(stamped), Surveyor())
-    assert (found.text, found.kind) == ("", kind)
+    assert (found.text, found.kind) == ("", None)
+    assert asked[-1] == [("2o2k", 0.4), ("2O24", 0.55)]
 
 
 @pytest.mark.parametrize("size", ["small", "large"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -24,7 +24,7 @@ Box = tuple[float, float, float, float]
 
 ALONE, BESIDE, CERTAIN = 0.75, 0.68, 0.95
 """Mean probability of the strokes from which on the judge of these tests believes a group, in a
-photo without known overlays, in one with such, and beyond doubt."""
+photo without known overlays, in one with such, and beyond doubt if that of lines is undecided."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,16 @@ def _judge(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = Weights(trees, alone=10 * ALONE, beside=10 * BESIDE)
     monkeypatch.setattr("imgflow.stages.unread.load_weights", lambda: weights)
     monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * CERTAIN)
+    monkeypatch.setattr("imgflow.engines.origin.judge", saying(0.5))
+
+
+def saying(score: float) -> Callable[..., list[TextRegion]]:
+    """A judge of lines that always says the same."""
+
+    def judge(pixels: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+        return [each.model_copy(update={"score": score}) for each in regions]
+
+    return judge
 
 
 def written(
@@ -92,15 +102,15 @@ class Bright(FakeEraser):
 class Reader(FakeDetector):
     """Reads the same wherever it looks, and keeps what it was shown."""
 
-    def __init__(self, *read: tuple[str, Box]) -> None:
+    def __init__(self, *read: tuple[str, Box], confidence: float = 0.6) -> None:
         super().__init__()
-        self.told = read
+        self.told, self.confidence = read, confidence
         self.pages: list[Pixels] = []
 
     def detect(self, pixels: Pixels) -> list[TextRegion]:
         self.pages.append(pixels)
         return [
-            TextRegion(polygon=outline(box).tolist(), text=text, confidence=0.6)
+            TextRegion(polygon=outline(box).tolist(), text=text, confidence=self.confidence)
             for text, box in self.told
         ]
 
@@ -134,62 +144,49 @@ def test_alone_a_person_has_to_look_at_letters_that_nobody_can_read() -> None:
     assert [each.kind for each in read] == ["overlay", "overlay"]
 
 
-def test_what_ocr_sees_too_is_an_overlay_where_nothing_is_printed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It need not read it. Letters on a label, too, may be such that nobody can."""
-    drawn, (box,) = written(("WATER", (120, 100)))
-    printed, (label,) = written(("LABEL", (40, 30)))
-    nothing = np.zeros_like(drawn)
-
-    def kind(product: Pixels, *guesses: Box) -> str | None:
-        letters, seen = TextMap(drawn, product), [outline(each) for each in guesses]
-        photo = photo_of(letters)
-        (found,) = unread_overlays(photo, letters, [], FakeDetector(), Bright(), guesses=seen)
-        return found.kind
-
-    assert kind(nothing, box) is None, "the judge of these tests is not sure enough"
-    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * ALONE)
-    assert kind(nothing, box) == "overlay"
-    assert kind(nothing) is None
-    assert kind(nothing, label) is None
-    assert kind(printed, box) is None
-
-
 @pytest.mark.parametrize(
-    ("map_says", "photo_says", "confidence", "kind"),
+    ("score", "kinds"),
     [
-        pytest.param("WAIER", "", 0.0, "overlay", id="in-the-map"),
-        pytest.param("", "WAT", 0.5, "overlay", id="in-the-photo"),
-        pytest.param("", "WAT", 0.4, None, id="unsure"),
-        pytest.param("WA", "W. T.", 0.9, None, id="few"),
-        pytest.param("0O0O00", "oOo", 0.9, None, id="rings"),
+        pytest.param(0.95, ["overlay"], id="agrees"),
+        pytest.param(0.3, [None], id="doubts"),
+        pytest.param(0.0, [], id="sure-of-print"),
     ],
 )
-def test_what_ocr_reads_in_the_line_by_itself_is_an_overlay(
-    map_says: str,
-    photo_says: str,
-    confidence: float,
-    kind: str | None,
-    monkeypatch: pytest.MonkeyPatch,
+def test_letters_nobody_read_are_what_both_judges_make_of_them(
+    score: float, kinds: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even wrongly: leaves and windows say nothing."""
-
-    class OneLine(FakeDetector):
-        def read(self, line: Pixels) -> tuple[str, float]:
-            # The map's page is dark on white, and larger than the letters alone.
-            return (map_says, 0.3) if line.mean() > 150 else (photo_says, confidence)
-
     drawn, _ = written(("WATER", (120, 100)))
-    (found,) = unread(drawn, detector=OneLine())
-    assert found.kind is None, "the judge of these tests is not sure enough"
-    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * ALONE)
-    (found,) = unread(drawn, detector=OneLine())
-    assert (found.text, found.kind) == ("", kind)
-    # Next to print nobody can be sure.
+    monkeypatch.setattr("imgflow.engines.origin.judge", saying(score))
+    found = unread(drawn)
+    assert [(each.text, each.kind) for each in found] == [("", kind) for kind in kinds]
+
+
+def test_a_line_is_judged_beside_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what OCR reads in it by itself, even wrongly."""
+    asked: list[list[TextRegion]] = []
+
+    def judge(pixels: Pixels, regions: list[TextRegion], letters: TextMap) -> list[TextRegion]:
+        asked.append(regions)
+        return saying(0.5)(pixels, regions, letters)
+
+    monkeypatch.setattr("imgflow.engines.origin.judge", judge)
+    drawn, (label, box) = written(("LABEL", (20, 20)), ("WATER", (120, 100)))
     letters = TextMap(drawn, np.zeros_like(drawn))
-    (found,) = unread_overlays(photo_of(letters), letters, [], OneLine(), Bright(), printed=True)
-    assert found.kind is None
+    read = [TextRegion(polygon=(2 * outline(label)).tolist(), text="LABEL", confidence=0.9)]
+    photo = np.asarray(cv2.resize(photo_of(letters), None, fx=2, fy=2), np.uint8)
+    reader = LineReader("WAIER", 0.4)
+    unread_overlays(photo, letters, [outline(label)], reader, Bright(), read=read)
+    ((known, line),) = asked
+    assert known == read[0]
+    assert (line.text, line.confidence) == ("WAIER", 0.4)
+    assert np.allclose(line.polygon, 2 * outline(box), atol=6), "in the photo's pixels, as read"
+
+
+def test_what_ocr_is_unsure_of_in_the_map_is_no_word() -> None:
+    """The judges have to look at the letters."""
+    drawn, (box,) = written(("SAMPLE", (120, 100)))
+    (found,) = unread(drawn, detector=Reader(("SAMPLE", box), confidence=0.5))
+    assert (found.text, found.kind) == ("", None)
 
 
 def test_letters_that_are_none_from_near_are_left() -> None:
