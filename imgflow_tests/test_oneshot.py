@@ -224,7 +224,7 @@ def test_text_is_removed_and_reported(stamped: Stamped, stamped_file: bytes) -> 
         "page.jpg": False,
     }
     found = report["stamped.png"]
-    assert found["engine"] == "imgflow-eraser-11"
+    assert found["engine"] == "imgflow-eraser-12"
     assert found["seconds"] > 0
     [region] = found["regions"]
     assert (region["text"], region["confidence"]) == (stamped.text, 0.99)

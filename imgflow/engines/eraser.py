@@ -21,7 +21,7 @@ from imgflow.imaging.colour import data_range, to_uint8
 from imgflow.imaging.folding import Move, folded, repeats
 from imgflow.imaging.masks import dilate, hole_boxes, thickness
 from imgflow.imaging.tiling import TilePlan, run_tiled
-from imgflow.imaging.veil import fit_veil
+from imgflow.imaging.veil import Veil, fit_veil
 
 WEIGHTS = "eraser.safetensors"
 FINDER_RECEPTIVE, RESTORER_RECEPTIVE = 416, 192
@@ -36,9 +36,9 @@ _FINDER_TILE, _RESTORER_TILE = 1024, 768
 # From which probability on a pixel counts as text, and from which share of the surest one within so
 # many pixels: a mask that also covers what is between letters hides what its ground looks like.
 _TEXT, _SURE, _NEIGHBOURS = 0.2, 0.6, 8
-# The same share where no veil explains what is seen under such a mask; and how clearly the ground
-# must then be seen through it (a correlation).
-_SUREST, _CLEARLY = 0.75, 0.5
+# The same shares where no veil explains what is seen under such a mask, one after the other; how
+# clearly the ground must then be seen through it (a correlation), and what hints at it.
+_SUREST, _CLEARLY, _HARDLY = (0.75, 0.85), 0.5, 0.3
 # A photo is looked at twice for its text: enlarged, where its short side has fewer pixels than
 # this, for small letters are seen better then; else mirrored, around pixels that have at least this
 # probability at the first look, if there are so many.
@@ -87,7 +87,7 @@ class NeuralEraser:
         self.spec = EngineSpec(
             name="eraser",
             kind="eraser",
-            model_id="imgflow-eraser-11",
+            model_id="imgflow-eraser-12",
             licence="Apache-2.0",
             weights_sha256=weights_sha256(self._weights),
             receptive=FINDER_RECEPTIVE,
@@ -139,15 +139,9 @@ class NeuralEraser:
         clean = filled = self._filled(pixels, mask)
         veil = letters and fit_veil(photo, filled, letters.either, mask, letters.moves)
         if letters and veil and veil.unclear:
-            # Where the mask holds more than letters, the fill is far from the ground; and where it
-            # holds much more, no veil explains all of it.
-            surest = mask & _surest(letters.either, mask, _SUREST)
-            ground = self._filled(pixels, surest)
-            for strokes in (mask, surest):
-                again = fit_veil(photo, ground, letters.either, strokes, letters.moves)
-                if again.explains and again.through >= _CLEARLY:
-                    filled, mask, veil = ground, strokes, again
-                    break
+            found = self._looked_through(pixels, mask, letters)
+            if found:
+                filled, mask, veil = found
         if veil and veil.explains:
             here = (mask > 0).astype(np.float32)
             colour = np.broadcast_to(veil.colour, filled.shape)
@@ -158,6 +152,30 @@ class NeuralEraser:
             bare = np.clip((planes[:, :, :3] + planes[:, :, 3:6]) / np.float32(2), 0, 1)
             clean = np.where(here[:, :, None] > 0, bare, filled)
         return np.rint(clean * data_range(pixels.dtype)).astype(pixels.dtype)
+
+    def _looked_through(
+        self, pixels: NDArray[np.generic], mask: NDArray[np.uint8], letters: _Letters
+    ) -> tuple[Planes, NDArray[np.uint8], Veil] | None:
+        """A fill, strokes, and a veil that explains them, where it does not explain all of a mask.
+
+        Where the mask holds more than letters, the fill is far from the ground; and where it holds
+        much more, no veil explains all of it. So the fill is of ever surer strokes, as long as
+        there is a hint of the ground.
+        """
+        photo = _shares(pixels)
+        for share in _SUREST:
+            surest = mask & _surest(letters.either, mask, share)
+            ground = self._filled(pixels, surest)
+            veils = [
+                (strokes, fit_veil(photo, ground, letters.either, strokes, letters.moves))
+                for strokes in (mask, surest)
+            ]
+            for strokes, veil in veils:
+                if veil.explains and veil.through >= _CLEARLY:
+                    return ground, strokes, veil
+            if max(veil.through for _, veil in veils) < _HARDLY:
+                break
+        return None
 
     def filled(self, pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 with what is under `mask` (H, W; not 0 where to fill) made up from what

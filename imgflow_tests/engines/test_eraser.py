@@ -129,10 +129,12 @@ def test_what_is_between_clear_letters_is_no_stroke(
     assert not mask[15:45, 17:20].any() and not mask[15:45, 29:33].any()
 
 
+@pytest.mark.parametrize("between", [0.25, 0.8])
 def test_a_mask_that_holds_more_than_letters_does_not_hide_the_ground(
-    monkeypatch: pytest.MonkeyPatch,
+    between: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Translucent bars on a photo, under a mask of all that they stand on."""
+    """Translucent bars on a photo, under a mask of all that they stand on; how likely text it is
+    between them."""
     truth = np.ascontiguousarray(photo("coffee")[150:250, 250:430])
     bars = np.zeros(truth.shape[:2], np.float32)
     for left in range(20, 160, 14):
@@ -141,7 +143,7 @@ def test_a_mask_that_holds_more_than_letters_does_not_hide_the_ground(
     mask = np.zeros(truth.shape[:2], np.uint8)
     mask[18:82, 18:160] = 255
     engine = NeuralEraser()
-    letters = _Letters(np.dstack([np.maximum(bars, np.where(mask > 0, 0.25, 0)), 0 * bars]))
+    letters = _Letters(np.dstack([np.maximum(bars, np.where(mask > 0, between, 0)), 0 * bars]))
     monkeypatch.setattr(NeuralEraser, "_letters", lambda *_: letters)
     under = np.where(bars > 0, np.uint8(255), np.uint8(0))
     restored, filled = (
