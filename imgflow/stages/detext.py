@@ -42,6 +42,8 @@ _FARTHER = 2.0
 # Share of its strokes that are seen again, and of it that still shows under them, from which on
 # text that nobody can read counts as left: an eraser sees more than people do.
 _LEFT, _SHOWS = 0.5, 0.5
+# So few pixels of strokes, with their fringe, are at most a letter or two.
+_SPECK = 100
 # Pixels by which the second pass masks more around the strokes.
 _WIDER = 2
 # The settings that nothing hangs on but how text is taken off, and how it is looked for.
@@ -192,7 +194,7 @@ def _residual(
     for region in unread:
         area = text_area([region], height, width)
         here, known = again & area, removal.mask & area
-        most = _LEFT * np.count_nonzero(known)
+        most = max(_LEFT * np.count_nonzero(known), _SPECK)
         shows = still_shows(before, removal.pixels, known) > _SHOWS
         if np.count_nonzero(here if shows else here & ~known) > most:
             left.append(region)
@@ -305,7 +307,7 @@ def _engines(policy: Policy, engines: Engines) -> dict[str, list[EngineSpec | Ab
 
 
 STAGE = Stage(
-    code_version="14",
+    code_version="15",
     run=detext,
     settings=lambda policy: policy.detext.as_dict(),
     engines=_engines,

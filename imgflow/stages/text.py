@@ -344,7 +344,7 @@ def _overlays(
     more = [
         each
         for each in doubtful
-        if any(_is_copy(each, mark) or _goes_on(each, mark) for mark in sure)
+        if any(_is_copy(each, mark) or _goes_on(each, mark) or _in_row(each, mark) for mark in sure)
     ]
     # One that is repeated all over may lie on what it resembles, too.
     repeated = [each for each in sure if any(map(_says_repeated, each.reasons))]
@@ -395,6 +395,12 @@ def _goes_on(region: TextRegion, sure: TextRegion) -> bool:
         return False
     in_line = place.reach <= _IN_LINE and place.apart <= _NEAR
     return in_line or (place.below <= _BELOW and place.apart <= 0)
+
+
+def _in_row(region: TextRegion, sure: TextRegion) -> bool:
+    """Whether two regions stand in one row, as high: words of a bar do, far from each other."""
+    place = place_beside(*(np.array(each.polygon, np.float32) for each in (sure, region)))
+    return place.reach <= _IN_LINE and _ALIKE[0] <= place.size <= _ALIKE[1]
 
 
 def _as_turned(one: TextRegion, other: TextRegion) -> bool:

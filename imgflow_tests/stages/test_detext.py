@@ -176,6 +176,38 @@ def test_what_ocr_cannot_read_is_proven_gone_by_the_eraser(
     assert "text that cannot be read" in outcome.reason.message
 
 
+@pytest.mark.parametrize(("count", "shows"), [(90, False), (250, True)])
+def test_specks_are_no_text_that_still_shows(
+    count: int,
+    shows: bool,
+    engines: Engines,
+    stamped: Stamped,
+    make_job: MakeJob,
+    picture: MakePicture,
+) -> None:
+    """An eraser sees some strokes in any ground. Beside a stamp that OCR reads is a letter that it
+    does not."""
+    left, top, _, _ = map(round, stamped.box)
+    both = stamp(stamped.pixels, "1", at=(left - 32, top - 5))
+
+    class Again(FakeEraser):
+        """Sees some pixels around the letter, once that is gone."""
+
+        def find(self, pixels: Pixels, region: Pixels) -> Found:
+            found = super().find(pixels, region)
+            if not np.array_equal(pixels, both.pixels):
+                rows, columns = np.nonzero(region[:, : left - 14])
+                found.mask[rows[:count], columns[:count]] = 255
+            return Found(found.mask, 1.0)
+
+    engines.register_text_detector("rapidocr", lambda: FakeDetector(stamped))
+    engines.register_eraser("eraser", Again)
+    outcome = detext(picture(both.pixels), make_job())
+    (operation,) = outcome.operations
+    assert [each.text for each in operation.regions] == [stamped.text, ""]
+    assert operation.parameters["filled_again"] == shows
+
+
 @pytest.mark.parametrize(
     "detext_policy",
     [{"text": "none"}, {"keep": [{"x": 0.5, "y": 0, "width": 0.5, "height": 0.3}]}],

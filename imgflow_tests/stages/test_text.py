@@ -480,6 +480,18 @@ def test_overlays_without_words_go_and_claim_nothing(select: Callable[..., Selec
     assert select(region("", "overlay"), keep=corner) == Selection((), ())
 
 
+@pytest.mark.parametrize(("down", "goes"), [(2, True), (60, False)])
+def test_what_is_uncertain_goes_with_a_sure_word_of_its_row(
+    down: int, goes: bool, select: Callable[..., Selection]
+) -> None:
+    """The words of a bar stand far apart."""
+    sure = region("Edit", "overlay")
+    polygon = [[x + 170, y + down] for x, y in sure.polygon]
+    found = select(sure, region("Delete", None).model_copy(update={"polygon": polygon}))
+    assert texts(found.unwanted) == ["Edit", *(["Delete"] if goes else [])]
+    assert [each.text for each in found.uncertain] == ([] if goes else ["Delete"])
+
+
 @pytest.mark.parametrize(("apart", "looks"), [(40, 1), (800, 2)])
 def test_a_second_look_is_taken_once_for_lines_that_are_near(apart: int, looks: int) -> None:
     one = stamp(photo("rocket", 1600), at=(20, 20))
