@@ -96,17 +96,25 @@ def unread_overlays(
     where the eraser does not see them again in a line by itself.
     """
     left = without(letters.overlay, known)
-    words = _words(left, detector)
-    outlines = [np.array(region.polygon, np.float32) for region in words]
-    marks = [*marks, *outlines]
-    left = without(left, outlines)
+    found = _words(left, detector)
+    if not marks and not found:
+        alone = _worth_reading(pixels, TextMap(left, letters.product))
+        if not alone:
+            return []
+        if not _are_repeated(left):
+            found, doubtful = _alone(pixels, letters, alone, read, detector, eraser)
+            if not found:
+                return doubtful
+    marks = [*marks, *_outlines(found)]
+    left = without(left, _outlines(found))
     parts = _further(left, marks)
-    left = without(left, [np.array(region.polygon, np.float32) for region in parts])
-    rest = TextMap(left, letters.product)
-    found = _lines(pixels, rest, marks)
-    if found and not marks and not _are_repeated(rest):
-        return _alone(pixels, letters, found, read, detector, eraser)
-    return [*words, *parts, *(_unread(*each) for each in found)]
+    left = without(left, _outlines(parts))
+    others = _lines(pixels, TextMap(left, letters.product), marks)
+    return [*found, *parts, *(_unread(*each) for each in others)]
+
+
+def _outlines(regions: Sequence[TextRegion]) -> list[NDArray[np.float32]]:
+    return [np.array(region.polygon, np.float32) for region in regions]
 
 
 def plausible(pixels: NDArray[np.uint8], letters: TextMap) -> list[LetterGroup]:
@@ -123,15 +131,21 @@ def lines_read_alone(
     """What OCR reads of letters beside the known ones where it is shown each line by itself, in the
     photo's pixels; of no kind, its score that of the judge of letters. Arguments as above."""
     left = TextMap(without(letters.overlay, known), letters.product)
-    scored = [each for each in _scored(pixels, left) if each[0] >= _WORTH]
     scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
     found = []
-    for score, group in _apart(scored, [])[:_MOST_LINES]:
+    for score, group in _worth_reading(pixels, left):
         line = group.box * scale
         text, confidence = read_level(pixels, line, detector)
         if _characters(text) >= _LETTERS and confidence >= _READ:
             found.append(_line(line, text, confidence, chance(score)))
     return found
+
+
+def _worth_reading(pixels: NDArray[np.uint8], letters: TextMap) -> list[tuple[float, LetterGroup]]:
+    """The likeliest lines of letters in a map without the known ones, each by itself, with what the
+    judge of letters makes of them."""
+    scored = [each for each in _scored(pixels, letters) if each[0] >= _WORTH]
+    return _apart(scored, [])[:_MOST_LINES]
 
 
 def drawn_logits(
@@ -264,25 +278,26 @@ def _lines(
 def _alone(
     pixels: NDArray[np.uint8],
     letters: TextMap,
-    found: Sequence[tuple[float, LetterGroup]],
+    scored: Sequence[tuple[float, LetterGroup]],
     read: Sequence[TextRegion],
     detector: TextDetector,
     eraser: Eraser,
-) -> list[TextRegion]:
-    """Those of the groups that the judge of lines takes for an overlay too, and those that it does
-    not exclude and that are letters in lines by themselves: windows in a row stand as letters do,
-    and nothing else over the photo bears these out."""
+) -> tuple[list[TextRegion], list[TextRegion]]:
+    """Groups of letters that both judges together take for an overlay; and those of no kind, that
+    the judge of letters believes, that of lines does not exclude, and that are letters in lines by
+    themselves: windows in a row stand as letters do, and nothing else bears these out."""
     scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
     doubt = {"kind": None, "reasons": [DRAWN, _NOTHING_ELSE]}
-    regions = []
-    for score, group in found:
+    sure, doubtful = [], []
+    for score, group in scored:
         line = group.box * scale
         both = score + _as_a_line(pixels, letters, line, read, detector)
+        region = _unread(both, group)
         if both >= _CERTAIN:
-            regions.append(_unread(both, group))
-        elif both >= _NONE and _are_letters(pixels, line, eraser):
-            regions.append(_unread(both, group).model_copy(update=doubt))
-    return regions
+            sure.append(region)
+        elif both >= _NONE and score >= load_weights().alone and _are_letters(pixels, line, eraser):
+            doubtful.append(region.model_copy(update=doubt))
+    return sure, doubtful
 
 
 def _as_a_line(
@@ -323,8 +338,8 @@ def _line(
     )
 
 
-def _are_repeated(letters: TextMap) -> bool:
-    return bool(repeats(letters.overlay.astype(np.float32) / np.float32(255)))
+def _are_repeated(drawn: NDArray[np.uint8]) -> bool:
+    return bool(repeats(drawn.astype(np.float32) / np.float32(255)))
 
 
 def _inside(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -161,6 +161,16 @@ def test_letters_nobody_read_are_what_both_judges_make_of_them(
     assert [(each.text, each.kind) for each in found] == [("", kind) for kind in kinds]
 
 
+def test_letters_that_one_judge_is_unsure_of_go_if_the_other_is_sure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faint, _ = written(("WATER", (120, 100)), level=186)
+    assert unread(faint) == []
+    monkeypatch.setattr("imgflow.engines.origin.judge", saying(0.99))
+    found = unread(faint)
+    assert {(each.text, each.kind) for each in found} == {("", "overlay")}
+
+
 def test_a_line_is_judged_beside_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what OCR reads in it by itself, even wrongly."""
     asked: list[list[TextRegion]] = []
@@ -324,7 +334,10 @@ def test_a_turned_line_is_one_turned_region() -> None:
     assert sorted(sides) == pytest.approx(sorted(others), abs=5)
 
 
-def test_letters_beside_what_was_found_need_less_certainty() -> None:
+def test_letters_beside_what_was_found_need_less_certainty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("imgflow.engines.origin.judge", saying(0.8))
     faint, _ = written(("TWO", (200, 90)), ("SIX", (60, 180)), level=186)
     sure, _ = written(("ONE", (40, 30)))
     assert unread(faint) == []
