@@ -64,8 +64,9 @@ _NEAR_EDGE = 0.5
 _MAYBE = 0.3
 _COPY = "looks like the other copies"
 # The sum of both judges' logits, of lines and of letters, below which what the former says is
-# believed less; and pixels of height in the map of letters, from which on it shows drawn lines.
-_BORNE_OUT, _SMALLEST = -1.0, 8.0
+# believed less. Pixels of height in the map of letters, from which on it shows drawn lines, and
+# heights from the photo's edge.
+_BORNE_OUT, _SMALLEST, _BAR = -1.0, 8.0, 1.5
 _NOT_DRAWN = "does not look drawn from near"
 
 # Most pixels of a photo that are surveyed for drawn letters: larger photos have larger ones.
@@ -181,7 +182,7 @@ def _borne_out(
     seen = [
         number
         for number, region in enumerate(regions)
-        if region.kind != "product" and min(cv2.minAreaRect(lines[number])[1]) >= _SMALLEST
+        if region.kind != "product" and _would_show(lines[number], letters.overlay.shape)
     ]
     told = drawn_logits(view, letters, [lines[number] for number in seen])
     unlike = {
@@ -200,6 +201,14 @@ def _borne_out(
             reasons = [*region.reasons, _NOT_DRAWN]
             found[number] = region.model_copy(update={"kind": kind, "reasons": reasons})
     return found
+
+
+def _would_show(line: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
+    """Whether the map, of (height, width), shows a line if it is drawn: not if it is small, nor for
+    sure in a bar at the photo's edge, which brings its ground along."""
+    high = min(cv2.minAreaRect(line)[1])
+    from_edge = min(float(line.min()), *(shape[::-1] - line.max(axis=0)))
+    return high >= _SMALLEST and from_edge >= _BAR * high
 
 
 def _judged(

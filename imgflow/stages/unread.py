@@ -45,8 +45,12 @@ _READ = 0.65
 # line that such pixels are: nearly all letters have it there, leaves and windows hardly ever.
 _SHOWN, _COVERED = 90, 0.08
 # What both judges make of them, that of letters in the map and that of lines in the photo, as the
-# sum of their logits: from which on they are an overlay, and below which they are none.
-_CERTAIN, _NONE = 4.0, 0.0
+# sum of their logits: from which on they are an overlay, if OCR has anything to say of them and if
+# not, and below which they are none. Slots in a wall can come to more than 4.
+_CERTAIN, _BEYOND_DOUBT, _NONE = 4.0, 8.0, 0.0
+# Different characters that OCR then reads in them, even wrongly, and how sure it is of as many in
+# the photo.
+_SAID, _SPOKEN = 3, 0.5
 # What stands for letters that nobody can read.
 _ILLEGIBLE = "?"
 # Pixels that are enough to be worth reading. How often what was found is looked at again for more;
@@ -283,38 +287,35 @@ def _alone(
     detector: TextDetector,
     eraser: Eraser,
 ) -> tuple[list[TextRegion], list[TextRegion]]:
-    """Groups of letters that both judges together take for an overlay; and those of no kind, that
-    the judge of letters believes, that of lines does not exclude, and that are letters in lines by
-    themselves: windows in a row stand as letters do, and nothing else bears these out."""
+    """Groups of letters that both judges together take for an overlay, if OCR reads anything in
+    them or there is no doubt; and those of no kind, that neither judge excludes, and that are
+    letters in lines by themselves: windows in a row stand as letters do, and nothing else bears
+    these out."""
     scale = np.float32(pixels.shape[1] / letters.overlay.shape[1])
     doubt = {"kind": None, "reasons": [DRAWN, _NOTHING_ELSE]}
     sure, doubtful = [], []
     for score, group in scored:
         line = group.box * scale
-        both = score + _as_a_line(pixels, letters, line, read, detector)
-        region = _unread(both, group)
-        if both >= _CERTAIN:
-            sure.append(region)
-        elif both >= _NONE and score >= load_weights().alone and _are_letters(pixels, line, eraser):
-            doubtful.append(region.model_copy(update=doubt))
+        text, confidence = read_level(pixels, line, detector)
+        region = _line(line, text or _ILLEGIBLE, confidence)
+        both = score + logit(origin.judge(pixels, [*read, region], letters)[-1].score)
+        if both < _NONE or (both < _CERTAIN and score < load_weights().alone):
+            continue
+        seen = seen_level(pixels, line, eraser)
+        if both >= _CERTAIN and (
+            both >= _BEYOND_DOUBT
+            or (_different(text) >= _SAID and confidence >= _SPOKEN)
+            or _different(detector.read(_page(seen))[0]) >= _SAID
+        ):
+            sure.append(_unread(both, group))
+        elif float((seen >= _SHOWN).mean()) >= _COVERED:
+            doubtful.append(_unread(both, group).model_copy(update=doubt))
     return sure, doubtful
 
 
-def _as_a_line(
-    pixels: NDArray[np.uint8],
-    letters: TextMap,
-    line: NDArray[np.float32],
-    read: Sequence[TextRegion],
-    detector: TextDetector,
-) -> float:
-    """What the judge of lines makes of one, beside all that is read in the photo: a logit."""
-    text, confidence = read_level(pixels, line, detector)
-    region = _line(line, text or _ILLEGIBLE, confidence)
-    return logit(origin.judge(pixels, [*read, region], letters)[-1].score)
-
-
-def _are_letters(pixels: NDArray[np.uint8], line: NDArray[np.float32], eraser: Eraser) -> bool:
-    return float((seen_level(pixels, line, eraser) >= _SHOWN).mean()) >= _COVERED
+def _different(text: str) -> int:
+    """Characters that are not alike: rings in a row are no text."""
+    return len({each for each in text.casefold() if each.isalnum()})
 
 
 def logit(score: float | None) -> float:

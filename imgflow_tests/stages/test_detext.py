@@ -153,7 +153,7 @@ def test_a_person_is_asked_about_the_only_text_where_ocr_cannot_read_it(
 ) -> None:
     """The `engines` of these tests come with an OCR that reads nothing, and here the judges are in
     doubt."""
-    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 100.0)
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 1e6)
     outcome = detext(picture(stamped.pixels), make_job())
     assert "text that cannot be read (" in unsure_about(outcome)
 

@@ -286,22 +286,24 @@ def test_a_line_that_ocr_reads_by_itself_is_what_both_judges_make_of_it(
 
 
 @pytest.mark.parametrize(
-    ("size", "drawn", "judged", "kind"),
+    ("at", "size", "drawn", "judged", "kind"),
     [
-        pytest.param(24, True, "overlay", "overlay", id="drawn"),
-        pytest.param(24, False, "overlay", None, id="printed"),
-        pytest.param(24, False, None, "product", id="in-doubt"),
-        pytest.param(5, False, "overlay", "overlay", id="too-small-to-tell"),
+        pytest.param((60, 80), 24, True, "overlay", "overlay", id="drawn"),
+        pytest.param((60, 80), 24, False, "overlay", None, id="printed"),
+        pytest.param((60, 80), 24, False, None, "product", id="in-doubt"),
+        pytest.param((60, 80), 5, False, "overlay", "overlay", id="too-small-to-tell"),
+        pytest.param((60, 10), 24, False, "overlay", "overlay", id="maybe-in-a-bar"),
     ],
 )
 def test_an_overlay_that_does_not_look_drawn_is_believed_less(
+    at: tuple[int, int],
     size: int,
     drawn: bool,
     judged: str | None,
     kind: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shown = stamp(photo("rocket", 640), "2024-03-15", at=(20, 20), size=size)
+    shown = stamp(photo("rocket", 640), "2024-03-15", at=at, size=size)
 
     class Otherwise(FakeEraser):
         def survey(self, pixels: Pixels) -> TextMap:
@@ -339,7 +341,7 @@ def test_letters_that_are_too_faint_for_a_look_are_read_by_themselves(
 def test_a_small_photo_is_surveyed_as_it_is(
     stamped: Stamped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 100.0)
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 1e6)
     eraser = Surveyor()
     find_text(stamped.pixels, FakeDetector(), eraser)
     seen, line = eraser.views
@@ -366,7 +368,7 @@ def test_a_texture_that_is_taken_for_text_hides_no_letters(
 
     monkeypatch.setattr("imgflow.stages.text.judge", printed)
     monkeypatch.setattr("imgflow.engines.origin.judge", printed)
-    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 100.0)
+    monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 1e6)
     (found,) = find_text(stamped.pixels, Misreading(), Surveyor())
     assert (found.text, found.kind) == ("", None)
 

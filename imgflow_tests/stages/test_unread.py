@@ -39,6 +39,7 @@ def _judge(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = Weights(trees, alone=10 * ALONE, beside=10 * BESIDE)
     monkeypatch.setattr("imgflow.stages.unread.load_weights", lambda: weights)
     monkeypatch.setattr("imgflow.stages.unread._CERTAIN", 10 * CERTAIN)
+    monkeypatch.setattr("imgflow.stages.unread._BEYOND_DOUBT", 14.0)
     monkeypatch.setattr("imgflow.engines.origin.judge", saying(0.5))
 
 
@@ -99,6 +100,18 @@ class Bright(FakeEraser):
         return TextMap(overlay, np.zeros_like(overlay))
 
 
+class OneLine(FakeDetector):
+    """Reads one thing in a line of the map, another one in that of the photo."""
+
+    def __init__(self, map_says: str, photo_says: tuple[str, float]) -> None:
+        super().__init__()
+        self.says = (map_says, 0.3), photo_says
+
+    def read(self, line: Pixels) -> tuple[str, float]:
+        # The map's page is dark on white, and larger than the letters alone.
+        return self.says[0] if line.mean() > 150 else self.says[1]
+
+
 class Reader(FakeDetector):
     """Reads the same wherever it looks, and keeps what it was shown."""
 
@@ -145,19 +158,29 @@ def test_alone_a_person_has_to_look_at_letters_that_nobody_can_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "kinds"),
+    ("score", "map_says", "photo_says", "kinds"),
     [
-        pytest.param(0.95, ["overlay"], id="agrees"),
-        pytest.param(0.3, [None], id="doubts"),
-        pytest.param(0.0, [], id="sure-of-print"),
+        pytest.param(0.95, "WAIER", ("", 0.0), ["overlay"], id="in-the-map"),
+        pytest.param(0.95, "", ("WAT", 0.5), ["overlay"], id="in-the-photo"),
+        pytest.param(0.95, "", ("WAT", 0.4), [None], id="unsure"),
+        pytest.param(0.95, "WA", ("W. T.", 0.9), [None], id="few"),
+        pytest.param(0.95, "0O0O00", ("oOo", 0.9), [None], id="rings"),
+        pytest.param(0.9999, "", ("", 0.0), ["overlay"], id="beyond-doubt"),
+        pytest.param(0.3, "WAIER", ("WAT", 0.9), [None], id="in-doubt"),
+        pytest.param(0.0, "WAIER", ("WAT", 0.9), [], id="print"),
     ],
 )
-def test_letters_nobody_read_are_what_both_judges_make_of_them(
-    score: float, kinds: list[str | None], monkeypatch: pytest.MonkeyPatch
+def test_letters_nobody_read_are_what_both_judges_and_ocr_make_of_them(
+    score: float,
+    map_says: str,
+    photo_says: tuple[str, float],
+    kinds: list[str | None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """OCR may read wrongly: slots and windows say nothing."""
     drawn, _ = written(("WATER", (120, 100)))
     monkeypatch.setattr("imgflow.engines.origin.judge", saying(score))
-    found = unread(drawn)
+    found = unread(drawn, detector=OneLine(map_says, photo_says))
     assert [(each.text, each.kind) for each in found] == [("", kind) for kind in kinds]
 
 
@@ -165,9 +188,10 @@ def test_letters_that_one_judge_is_unsure_of_go_if_the_other_is_sure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     faint, _ = written(("WATER", (120, 100)), level=186)
-    assert unread(faint) == []
+    says = OneLine("WATER", ("", 0.0))
+    assert unread(faint, detector=says) == []
     monkeypatch.setattr("imgflow.engines.origin.judge", saying(0.99))
-    found = unread(faint)
+    found = unread(faint, detector=says)
     assert {(each.text, each.kind) for each in found} == {("", "overlay")}
 
 
@@ -338,10 +362,11 @@ def test_letters_beside_what_was_found_need_less_certainty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("imgflow.engines.origin.judge", saying(0.8))
+    says = OneLine("WATER", ("", 0.0))
     faint, _ = written(("TWO", (200, 90)), ("SIX", (60, 180)), level=186)
     sure, _ = written(("ONE", (40, 30)))
-    assert unread(faint) == []
-    assert len(unread(np.maximum(faint, sure))) == 3
+    assert unread(faint, detector=says) == []
+    assert len(unread(np.maximum(faint, sure), detector=says)) == 3
 
 
 def test_the_same_letters_are_found_once() -> None:
