@@ -320,8 +320,8 @@ def _different(text: str) -> int:
 
 def logit(score: float | None) -> float:
     """Of a region's score, which is rounded."""
-    chance = min(max(score or 0.0, _LEAST_CHANCE), 1 - _LEAST_CHANCE)
-    return math.log(chance / (1 - chance))
+    share = min(max(score or 0.0, _LEAST_CHANCE), 1 - _LEAST_CHANCE)
+    return math.log(share / (1 - share))
 
 
 def chance(score: float) -> float:
